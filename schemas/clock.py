@@ -1,0 +1,40 @@
+"""Time as a record: what time it is, what that covers, and who has promised to be complete until when."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.envelope import Data, Event, Id, Time
+
+Offset = Annotated[int, Field(ge=0)]
+
+
+class Mark(Data):
+    at: Time = Field(description="The clock; never goes back.")
+    safe: Time = Field(description="Up to here silence may be believed.")
+    held_until: Time | None = Field(
+        default=None, description="After a gap in the marks `safe` stands still until then: vendors redeliver."
+    )
+    promises: dict[Id, Time] = Field(
+        default_factory=dict, description="Per open run: every fact up to this event time was acknowledged."
+    )
+    closed: dict[Id, Time] = Field(
+        default_factory=dict, description="Runs that finished or were abandoned, with when; listed 14 days."
+    )
+    stalled: tuple[Id, ...] = Field(default=(), description="Open runs without progress for 15 minutes.")
+    ends: dict[str, Offset] = Field(
+        description="Per topic the end of this partition, read after the promises: who has read up to here "
+        "has read all that was promised."
+    )
+    tables: dict[str, tuple[Offset, ...]] = Field(
+        default_factory=dict, description="Per global topic the end of each of its partitions."
+    )
+    writer: Id
+    simulated: bool = False
+
+
+class ClockAdvanced(Event):
+    """A mark of the clock for one partition."""
+
+    type: Literal["steward.clock.advanced.v1"] = "steward.clock.advanced.v1"
+    data: Mark

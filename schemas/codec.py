@@ -1,0 +1,71 @@
+"""Bytes to event and back: the only parser of events.
+
+    SchemaError          the record is not an event this topic may carry
+    └── UnknownType      its type is not in the catalogue: a newer writer, or a mistake
+"""
+
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from schemas.envelope import Event
+from schemas.topics import Topic
+
+
+class SchemaError(ValueError):
+    """A sentence per mistake: which field, what is wrong with it, and the value."""
+
+
+class UnknownType(SchemaError):
+    """The record's type is not one this topic may carry."""
+
+
+def encode(event: Event) -> bytes:
+    """The record's value; absent attributes are left out."""
+    return event.__pydantic_serializer__.to_json(event, exclude_none=True)
+
+
+def decode(topic: Topic, value: bytes) -> Event:
+    """The event in a record of this topic.
+
+    Raises UnknownType or SchemaError, whose text names the field at fault.
+    """
+    try:
+        event: Event = _adapter(topic).validate_json(value)
+    except ValidationError as error:
+        raise _refusal(topic, error) from None
+    return event
+
+
+@cache
+def _adapter(topic: Topic) -> Any:  # the validator inside: half the cost of going through TypeAdapter
+    union: Any = topic.types[0]
+    for other in topic.types[1:]:
+        union |= other
+    if len(topic.types) > 1:
+        union = Annotated[union, Field(discriminator="type")]
+    return TypeAdapter(union).validator
+
+
+def _refusal(topic: Topic, error: ValidationError) -> SchemaError:
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "union_tag_invalid":
+        return UnknownType(f"type {first['ctx']['tag']} does not belong in {topic.name}")
+    return SchemaError("; ".join(sentences(error)))
+
+
+def sentences(error: ValidationError, limit: int = 5) -> list[str]:
+    """One sentence per mistake: the path of the field, what is wrong, the value (shortened)."""
+    found = []
+    for mistake in error.errors(include_url=False)[:limit]:
+        where = ".".join(str(part) for part in mistake["loc"]) or "the record"
+        text = mistake["msg"].removeprefix("Value error, ")
+        value = "" if mistake["type"] in {"missing", "value_error"} else f" (found {_short(mistake['input'])})"
+        found.append(f"{where}: {text[0].lower()}{text[1:]}{value}")
+    return found
+
+
+def _short(value: object, width: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,149 @@
+"""The `steward` command."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Live customer health above the CRM.")
+ingest = typer.Typer(no_args_is_help=True, help="Bring facts in.")
+source = typer.Typer(no_args_is_help=True, help="The systems that send facts.")
+handoffs = typer.Typer(no_args_is_help=True, help="What became of handoffs.")
+topics = typer.Typer(no_args_is_help=True, help="The topics on the broker.")
+app.add_typer(ingest, name="ingest")
+app.add_typer(source, name="source")
+app.add_typer(handoffs, name="handoffs")
+app.add_typer(topics, name="topics")
+
+REFUSED = 2  # exit code: what was asked for cannot be done; the sentence says why
+
+
+# Commands import what they need when they are called: `steward check` shall not wait for Faust.
+
+
+@app.command()
+def check() -> None:
+    """Say what is wrong with the settings, the policy and the connections, one sentence each."""
+    from services.check import findings
+
+    found = 0
+    for ok, sentence in findings():
+        typer.echo(f"{'ok     ' if ok else 'wrong  '} {sentence}")
+        found += not ok
+    raise typer.Exit(REFUSED if found else 0)
+
+
+@app.command()
+def clock() -> None:
+    """Write the clock; exactly one runs at a time."""
+    from services.ingest.clock import write
+    from services.runtime import service
+
+    with _sentences("clock") as settings:
+        service.run(lambda stopping: write(settings, stopping))
+
+
+@app.command()
+def handoff() -> None:
+    """Run the handoff processor."""
+    from services.handoff.app import run
+
+    with _sentences("handoff") as settings:
+        run(settings)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End when every effect was seen; fail naming what is missing.")] = False,
+) -> None:
+    """Start everything here, import a small log, and show the breaches as they come."""
+    from services.demo import show
+
+    with _sentences("demo"):
+        raise typer.Exit(show(once=once))
+
+
+@topics.command("apply")
+def topics_apply() -> None:
+    """Create the topics that are missing."""
+    from schemas.topics import BUILT
+    from services.runtime import kafka, service
+
+    with _sentences("topics") as settings:
+        wanted = {topic.name: topic.config for topic in BUILT}
+        created = service.run(lambda _: kafka.ensure_topics(settings, wanted))
+        typer.echo(f"{len(created)} created, {len(BUILT) - len(created)} were there")
+
+
+@source.command("register")
+def source_register(
+    name: str,
+    rank: Annotated[int, typer.Option(help="Orders facts of the same instant; fixed by the first registration.")] = 100,
+    role: Annotated[str | None, typer.Option(help="What the system is to the company.")] = None,
+) -> None:
+    """Let a source send facts."""
+    from services.ingest.sources import register
+    from services.runtime import service
+
+    with _sentences("ingest") as settings:
+        typer.echo(service.run(lambda _: register(settings, name, rank, role)))
+
+
+@source.command("list")
+def source_list() -> None:
+    """The registered sources."""
+    from services.ingest.sources import registered
+    from services.runtime import service
+
+    with _sentences("ingest") as settings:
+        for registration in service.run(lambda _: registered(settings)).values():
+            typer.echo(f"{registration.source}  rank {registration.rank}  {registration.role or ''}".rstrip())
+
+
+@handoffs.command("report")
+def handoffs_report(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Openings, acceptances and breaches per leg, counted from the topics."""
+    from services.handoff import report
+    from services.runtime import service
+
+    with _sentences("handoff") as settings:
+        table = service.run(lambda _: report.read(settings))
+        typer.echo(json.dumps(report.as_json(table), indent=2) if as_json else report.as_text(table))
+
+
+@contextmanager
+def _sentences(name: str) -> Iterator["Settings"]:
+    """Settings and log for a command; what it cannot do ends as one sentence and exit code 2."""
+    from services.ingest.clock import RivalWriter
+    from services.runtime import kafka, log, settings
+    from services.runtime.documents import DocumentError
+    from services.runtime.http import PortTaken
+
+    try:
+        loaded = settings.load()
+        log.configure(name, loaded.log_level)
+        for variable in settings.unknown():
+            log.get().warning("this variable is no setting of Steward; `steward check` lists them", variable=variable)
+        yield loaded
+    except (settings.SettingsError, DocumentError, PortTaken, RivalWriter, kafka.BrokerAway, kafka.TopicMismatch) as error:
+        _refuse(str(error))
+
+
+def _refuse(sentence: str) -> NoReturn:
+    typer.echo(f"steward: {sentence}", err=True)
+    raise typer.Exit(REFUSED)
+
+
+def main() -> None:
+    """Entry point of the `steward` script."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,1 @@
+"""The vocabulary that slices share. Pure: no clock, no input or output, no randomness."""

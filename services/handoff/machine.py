@@ -1,0 +1,93 @@
+"""The state machine of a handoff as a table, and the fold of a set of facts through it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.core.instants import HOUR, Instant
+from services.core.worktime import Calendar
+from services.handoff.model import Happening, What
+
+PAUSE_LIMIT = 80 * HOUR  # 10 business days of 8 working hours; then the clock runs again by itself
+
+
+class State(StrEnum):
+    OPEN = "open"
+    PAUSED = "paused"
+    ACCEPTED = "accepted"
+    CANCELLED = "cancelled"
+
+
+# A fact that has no row changes nothing: a second opening, an acceptance after the first, a resume without a pause.
+TRANSITIONS: dict[tuple[State, What], State] = {
+    (State.OPEN, What.PAUSED): State.PAUSED,
+    (State.OPEN, What.ACCEPTED): State.ACCEPTED,
+    (State.OPEN, What.CANCELLED): State.CANCELLED,
+    (State.PAUSED, What.RESUMED): State.OPEN,
+    (State.PAUSED, What.ACCEPTED): State.ACCEPTED,
+    (State.PAUSED, What.CANCELLED): State.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a set of facts says: pauses are (from, until), the last one open-ended while it lasts."""
+
+    opening: Happening
+    state: State
+    owner: str | None
+    stopped: Instant | None
+    pauses: tuple[tuple[Instant, Instant | None], ...]
+
+    @property
+    def accepted(self) -> Instant | None:
+        return self.stopped if self.state is State.ACCEPTED else None
+
+
+def fold(facts: Iterable[Happening]) -> View | None:
+    """The view of facts in their order; None without an opening. The earliest opening counts."""
+    remaining = iter(facts)
+    opening = next((fact for fact in remaining if fact.what is What.OPENED), None)
+    if opening is None:
+        return None
+    state, owner, stopped = State.OPEN, opening.owner, None
+    pauses: list[tuple[Instant, Instant | None]] = []
+    for fact in remaining:
+        following = TRANSITIONS.get((state, fact.what))
+        if following is None:
+            continue
+        if state is State.PAUSED:
+            pauses[-1] = (pauses[-1][0], fact.at)
+        match following:
+            case State.PAUSED:
+                pauses.append((fact.at, None))
+            case State.ACCEPTED:
+                owner, stopped = fact.owner or owner, fact.at
+            case State.CANCELLED:
+                stopped = fact.at
+            case State.OPEN:
+                pass
+        state = following
+    return View(opening, state, owner, stopped, tuple(pauses))
+
+
+def reached_at(view: View, calendar: Calendar, worked: int) -> Instant:
+    """The instant at which a clock started by the opening has run `worked` µs of working time, pauses taken out.
+
+    The clock is followed as if nothing ever stopped it.
+    """
+    start, left = view.opening.at, worked
+    for paused, resumed in view.pauses:
+        ran = calendar.between(start, max(start, paused))
+        if ran >= left:
+            break
+        left -= ran
+        limit = calendar.add(paused, PAUSE_LIMIT)
+        start = max(start, limit if resumed is None else min(resumed, limit))
+    return calendar.add(start, left)
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, for the documentation."""
+    rows = [f"    {before} --> {after}: {what.name.lower()}" for (before, what), after in TRANSITIONS.items()]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {State.OPEN}: opened", *rows])

@@ -1,0 +1,79 @@
+"""The nouns: facts of a handoff as state keeps them, the ledger of what was published, an account's handoffs."""
+
+from enum import IntEnum, StrEnum
+
+from msgspec import Struct
+
+from services.core.instants import Instant
+
+
+class What(IntEnum):
+    """Kinds of facts, in the order in which they sort at the same instant: nothing precedes its opening."""
+
+    OPENED = 0
+    PAUSED = 1
+    RESUMED = 2
+    ACCEPTED = 3
+    CANCELLED = 4
+
+
+class Stage(StrEnum):
+    """Stages of a clock, in the order in which it reaches them."""
+
+    NOTICED = "noticed"
+    AT_RISK = "at_risk"
+    BREACHED = "breached"
+    PASSED_125 = "passed_125"
+    PASSED_200 = "passed_200"
+    MET = "met"
+
+
+class Happening(Struct, frozen=True, array_like=True):
+    """A fact about one handoff. (source, id) is its identity, `order` its place in the set."""
+
+    at: Instant
+    what: What
+    rank: int
+    source: str
+    id: str
+    run: str | None = None
+    owner: str | None = None
+    sender: str | None = None
+    kind: str | None = None
+
+    @property
+    def order(self) -> tuple[Instant, int, int, str, str]:
+        return self.at, self.what, self.rank, self.source, self.id
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """What was published of one stage of one clock: how often raised, corrected, and with which due time."""
+
+    n: int
+    raised: bool
+    correction: int
+    due: Instant | None
+
+
+class Handoff(Struct, frozen=True, array_like=True):
+    """One handoff: its facts in order, its ledger, and when to look again.
+
+    `published` counts the versions of its state that went out, `shown` is the digest of the last one. `arrived`
+    is when the last fact did. A folded handoff has outlived its facts: only the ledger remains.
+    """
+
+    facts: tuple[Happening, ...] = ()
+    ledger: dict[str, Entry] = {}
+    wake: Instant | None = None
+    run: str | None = None
+    arrived: Instant = 0
+    published: int = 0
+    shown: str = ""
+    settled: bool = False
+    folded: bool = False
+
+
+class Account(Struct, frozen=True, array_like=True):
+    """Every handoff of one account, by its id."""
+
+    handoffs: dict[str, Handoff] = {}

@@ -1,0 +1,177 @@
+"""The handoff processor: accounts as keyed state, ownership facts in, states and verdicts out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from schemas import ownership
+from schemas.envelope import Event
+from schemas.policies import Policy
+from schemas.topics import ACCOUNTS, HANDOFFS, OWNERSHIP, Topic
+from services.core.instants import DAY, Instant, instant
+from services.core.outcome import DeadLetter, Drop, Fate, Reason
+from services.core.processor import Context, Decision, Due, Fact, Output
+from services.handoff import decide
+from services.handoff.model import Account, Handoff, Happening, What
+from services.handoff.policy import Kinds, compile_kinds
+
+OLDEST_OPENING = 400 * DAY
+HANDOFFS_LIMIT = 2_000  # an account's state is one record and must stay under a megabyte
+
+WHAT: dict[type[Event], What] = {
+    ownership.HandoffOpened: What.OPENED,
+    ownership.HandoffAccepted: What.ACCEPTED,
+    ownership.HandoffPaused: What.PAUSED,
+    ownership.HandoffResumed: What.RESUMED,
+    ownership.HandoffCancelled: What.CANCELLED,
+}
+Data = ownership.Opening | ownership.Acceptance | ownership.Pause | ownership.Step
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An account while a batch is taken in."""
+
+    account: str
+    handoffs: dict[str, Handoff]
+    outputs: list[Output]
+    fates: list[tuple[Fact, Fate]]
+
+
+class HandoffProcessor:
+    """Implements services.core.processor.Processor."""
+
+    name = "handoff"
+    version = 1
+    inputs: tuple[Topic, ...] = (OWNERSHIP, ACCOUNTS)
+    outputs: tuple[Topic, ...] = (HANDOFFS,)
+
+    def __init__(self) -> None:
+        self._compiled: dict[int, Kinds] = {}
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(Account)
+
+    def empty(self) -> Account:
+        return Account()
+
+    def decide(self, key: str, state: Account, batch: Sequence[Fact], context: Context) -> Decision[Account]:
+        draft = _Draft(key, dict(state.handoffs), [], [])
+        touched: dict[str, None] = {}
+        for fact in batch:
+            fate = self._take(draft, fact, context)
+            if fate is not None:
+                draft.fates.append((fact, fate))
+            elif isinstance(fact.event.data, Data):
+                touched[fact.event.data.handoff] = None
+        for name in touched:
+            self._settle(draft, name, context)
+        if not touched:
+            return Decision(state if state.handoffs else None, (), draft.fates)
+        _bound(draft.handoffs)
+        return Decision(Account(draft.handoffs), draft.outputs, draft.fates)
+
+    def due(self, key: str, state: Account, context: Context) -> Decision[Account]:
+        draft = _Draft(key, dict(state.handoffs), [], [])
+        for name, handoff in state.handoffs.items():
+            if handoff.wake is None or handoff.wake > context.reached(handoff.run):
+                continue
+            if handoff.folded or (not handoff.settled and decide.opening(handoff) is None):
+                del draft.handoffs[name]
+            elif handoff.settled:
+                draft.handoffs[name] = decide.folded(handoff)
+            else:
+                self._settle(draft, name, context)
+        if not draft.handoffs:
+            return Decision(None, draft.outputs)
+        return Decision(Account(draft.handoffs), draft.outputs)
+
+    def dues(self, state: Account) -> Sequence[Due]:
+        earliest: dict[str | None, Instant] = {}
+        for handoff in state.handoffs.values():
+            if handoff.wake is not None and handoff.wake < earliest.get(handoff.run, handoff.wake + 1):
+                earliest[handoff.run] = handoff.wake
+        return [Due(at, run) for run, at in earliest.items()]
+
+    def encode(self, state: Account) -> bytes:
+        return self._encoder.encode(state)
+
+    def decode(self, raw: bytes, version: int) -> Account:
+        if version != self.version:
+            raise ValueError(f"state version {version} of the handoff processor is not known; this is {self.version}")
+        return self._decoder.decode(raw)
+
+    def _take(self, draft: _Draft, fact: Fact, context: Context) -> Fate | None:
+        """Put the fact into its handoff, or say why not."""
+        event = fact.event
+        what = WHAT.get(type(event))
+        if what is None or not isinstance(event.data, Data):
+            return Drop(Reason.NOT_CONCERNED)
+        happening = _happening(event, event.data, what)
+        if what is What.OPENED:
+            refusal = self._refusal(happening, fact.arrived, context)
+            if refusal is not None:
+                return refusal
+        name = event.data.handoff
+        handoff = draft.handoffs.get(name, Handoff())
+        if handoff.folded:
+            return Drop(Reason.TOO_LATE)
+        taken = decide.with_fact(handoff, happening, fact.arrived)
+        if taken is None:
+            full = len(handoff.facts) >= decide.FACTS_LIMIT
+            return Drop(Reason.TOO_MANY_FACTS if full else Reason.DUPLICATE)
+        draft.handoffs[name] = taken
+        return None
+
+    def _refusal(self, opening: Happening, arrived: Instant, context: Context) -> Fate | None:
+        if opening.run is None and opening.at < arrived - OLDEST_OPENING:
+            return Drop(Reason.TOO_LATE)
+        policy = context.policies.in_force(opening.at)
+        if opening.kind not in self._kinds(policy):
+            known = ", ".join(sorted(policy.handoffs))
+            return DeadLetter(
+                Reason.POLICY, f"kind '{opening.kind}' is not in policy version {policy.version}, which has {known}"
+            )
+        return None
+
+    def _settle(self, draft: _Draft, name: str, context: Context) -> None:
+        handoff = draft.handoffs[name]
+        opening = decide.opening(handoff)
+        # The policy in force at the opening stays the handoff's own, because activations are never back-dated.
+        rules = decide.Rules((), 0)
+        if opening is not None:
+            policy = context.policies.in_force(opening.at)
+            rules = decide.Rules(self._kinds(policy).get(opening.kind or "", ()), policy.version)
+        reached = context.reached(opening.run if opening else None)
+        draft.handoffs[name], events = decide.settle(draft.account, name, handoff, rules, reached)
+        draft.outputs.extend(Output(HANDOFFS, event) for event in events)
+
+    def _kinds(self, policy: Policy) -> Kinds:
+        compiled = self._compiled.get(policy.version)
+        if compiled is None:
+            compiled = self._compiled[policy.version] = compile_kinds(policy)
+        return compiled
+
+
+def _happening(event: Event, data: Data, what: What) -> Happening:
+    return Happening(
+        instant(event.time),
+        what,
+        event.sourcerank,
+        event.source,
+        event.id,
+        event.run,
+        getattr(data, "owner", None),
+        getattr(data, "sender", None),
+        getattr(data, "kind", None),
+    )
+
+
+def _bound(handoffs: dict[str, Handoff]) -> None:
+    """Forget the longest settled handoffs of an account that has too many to fit into one record."""
+    excess = len(handoffs) - HANDOFFS_LIMIT
+    if excess > 0:
+        settled: Iterator[str] = (name for name, handoff in handoffs.items() if handoff.settled)
+        oldest = sorted(settled, key=lambda name: handoffs[name].arrived)[:excess]
+        for name in oldest:
+            del handoffs[name]

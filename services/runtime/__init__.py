@@ -1,0 +1,1 @@
+"""The shell: settings, log, wall clock, metrics, and one door to each outside system."""

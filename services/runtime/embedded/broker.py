@@ -1,0 +1,31 @@
+"""The embedded broker: noida, one binary that speaks the Kafka protocol.
+
+It is for demonstrations, small installations and the ordinary test run, not for crash tests: killed, it loses
+about a second of acknowledged records; it never evicts a dead group member by itself and never aborts an
+expired transaction. Topics must be created explicitly.
+"""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.runtime.embedded.binaries import packaged_binary
+from services.runtime.embedded.ports import HOST
+from services.runtime.embedded.server import Program, Server, launch
+from services.runtime.embedded.wire import kafka_answers
+
+
+def start_broker(data_dir: Path, port: int | None = None, *, insist: bool = False) -> Server:
+    """Start noida on the folder's data; `port` is a first choice, and the only one if the caller insists."""
+    data_dir = data_dir.resolve()
+    binary = packaged_binary("noida_db", "noida-db", "noida-db")
+
+    def command(port: int) -> Sequence[str]:
+        # `--only`: the same binary can be six other servers. Beside Kafka it opens one control port, on
+        # 127.0.0.1 and guarded by a token in the data folder; no option closes it.
+        where = ("--host", HOST, "--kafka-port", str(port), "--data-dir", str(data_dir))
+        return (str(binary), "start", "--only", "kafka", *where)
+
+    # SIGTERM at the parent's end: it writes its last second of records only when it is asked to stop.
+    noida = Program("noida", command, kafka_answers, patience=15.0, at_parents_end=signal.SIGTERM)
+    return launch(noida, data_dir, port, insist=insist)

@@ -1,0 +1,123 @@
+"""The flush of one partition: state, positions and outputs in one transaction, one in flight at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic
+
+from services.core.processor import S
+from services.runtime import clock
+from services.runtime.engine.partition import Cut, Partition
+from services.runtime.kafka import Transactions, Write
+from services.runtime.metrics import Metrics
+from services.runtime.settings import Settings
+
+PENDING_LIMIT = 20_000  # records reduced but not flushed; beyond it the partition takes no more
+RIDE_SECONDS = 5.0  # positions alone wait this long for something worth a transaction
+FLUSH_SECONDS = 20.0  # aiokafka has no delivery timeout of its own
+LAST_FLUSH_SECONDS = 3.0
+
+
+class Lane(Generic[S]):
+    """A partition with its transactional producer and the task that flushes it.
+
+    `failed` is told what stopped a flush; until then the lane serves.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        partition: Partition[S],
+        changelog: str,
+        transactions: Transactions,
+        metrics: Metrics,
+        failed: Callable[["Lane[S]", Exception], Awaitable[None]],
+    ) -> None:
+        self.partition = partition
+        self.ready = True
+        self._settings = settings
+        self._changelog = settings.topic(changelog)
+        self._transactions = transactions
+        self._metrics = metrics
+        self._failed = failed
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._busy = False
+        self._flushed_at = clock.elapsed()
+        self._task = asyncio.create_task(self._run())
+
+    def touched(self) -> None:
+        """The partition took something in."""
+        if self.partition.changed:
+            self._wake.set()
+        if self.partition.pending > PENDING_LIMIT:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait while too much is pending; returns at once when the lane stops serving."""
+        await self._room.wait()
+
+    async def close(self) -> None:
+        """One last flush, bounded; then the task ends and the producer is closed."""
+        self.ready = False
+        self._wake.set()
+        deadline = clock.elapsed() + LAST_FLUSH_SECONDS
+        while not self._task.done() and (self._busy or self.partition.moved or self.partition.changed):
+            if clock.elapsed() > deadline:
+                break
+            self._wake.set()
+            await asyncio.sleep(0.01)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Stop without a flush; what was not committed is aborted by the next owner."""
+        self.ready = False
+        self._room.set()
+        if self._task is not asyncio.current_task():
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._transactions.close()
+
+    async def _run(self) -> None:
+        while True:
+            await self._worth_flushing()
+            cut = self.partition.cut()
+            self._room.set()
+            self._busy = True
+            try:
+                await asyncio.wait_for(self._write(cut), FLUSH_SECONDS)
+            except Exception as error:  # noqa: BLE001  # the one error rule: whatever it is, start again from the log
+                self._metrics.flush_failures.labels(self.partition.processor).inc()
+                self.ready = False
+                await self._failed(self, error)
+                return
+            self._busy = False
+            self.partition.committed(cut)
+            if self.partition.overdue and self.ready:
+                self.partition.fire()
+                self.touched()
+
+    async def _worth_flushing(self) -> None:
+        """Return when something changed (not sooner than the flush interval), or positions have waited long."""
+        while True:
+            ride = self._flushed_at + RIDE_SECONDS - clock.elapsed()
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(ride, 0.01))
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            if self.partition.changed or (self.partition.moved and (ride <= 0 or not self.ready)):
+                break
+            if ride <= 0:
+                self._flushed_at = clock.elapsed()
+        since = clock.elapsed() - self._flushed_at
+        if self.ready:
+            await asyncio.sleep(max(0.0, self._settings.flush_ms / 1000 - since))
+
+    async def _write(self, cut: Cut) -> None:
+        number, begun = self.partition.number, clock.elapsed()
+        writes = [Write(self._changelog, number, cut.changelog)]
+        writes += [Write(self._settings.topic(topic), number, records) for topic, records in cut.outputs.items()]
+        await self._transactions.commit(writes)
+        self._flushed_at = clock.elapsed()
+        self._metrics.flush_seconds.labels(self.partition.processor).observe(self._flushed_at - begun)

@@ -1,0 +1,283 @@
+"""One partition of a processor, without IO: takes records and marks in, keeps the state, gives what to write."""
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, Protocol
+
+from schemas import codec
+from schemas.clock import ClockAdvanced, Mark
+from schemas.topics import CLOCK, Topic, dead_letters
+from services.core.instants import MINUTE, SECOND, Instant, instant
+from services.core.outcome import DeadLetter, Drop, Reason
+from services.core.processor import NEVER, Context, Decision, Fact, Processor, S
+from services.runtime.engine.tables import Tables
+from services.runtime.engine.timers import Timers
+from services.runtime.kafka import Header, Record, partition_of
+from services.runtime.metrics import Metrics
+
+META = b"\x00meta"
+AHEAD_OF_ARRIVAL = 5 * MINUTE  # an event may be this much younger than its arrival: clocks differ
+MARK_AHEAD = 5 * SECOND
+FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
+MARKS_KEPT = 600
+MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and the newest covers them
+
+
+class Raw(Protocol):
+    """A record as the broker delivers it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+@dataclass(slots=True)
+class Meta:
+    """What a partition knows of itself; the first record of each flush."""
+
+    positions: dict[str, int] = field(default_factory=dict)
+    flush: int = 0
+    closed: dict[str, Instant] = field(default_factory=dict)
+    version: int = 0
+
+    def encode(self) -> bytes:
+        return json.dumps(
+            {"positions": self.positions, "flush": self.flush, "closed": self.closed, "version": self.version}
+        ).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Meta":
+        return cls(**json.loads(raw))
+
+
+@dataclass(slots=True)
+class Cut:
+    """What one flush writes, and what is true once it is committed."""
+
+    meta: Meta
+    changelog: list[Record]
+    outputs: dict[str, list[Record]]
+
+
+class Partition(Generic[S]):
+    """State, positions, marks and due times of one partition."""
+
+    def __init__(
+        self, number: int, count: int, processor: Processor[S], tables: Tables, metrics: Metrics
+    ) -> None:
+        self.number = number
+        self.processor = processor.name
+        self.meta = Meta(version=processor.version)
+        self.overdue = False
+        self.pending = 0
+        self._count = count
+        self._processor = processor
+        self._tables = tables
+        self._metrics = metrics
+        self._state: dict[str, S] = {}
+        self._timers = Timers()
+        self._marks: deque[Mark] = deque()
+        self._context = Context(policies=tables.policies)
+        self._dirty: dict[str, None] = {}
+        self._outputs: dict[str, list[Record]] = {}
+        self._committed = dict(self.meta.positions)
+        self._closed_changed = False
+        self._dead_letters = dead_letters(processor.name).name
+
+    # -- restore -------------------------------------------------------------------------------------------------
+
+    def restore(self, states: Mapping[bytes, bytes], meta: Meta) -> None:
+        """Begin with what the changelog holds; the due index is rebuilt from the states."""
+        processor = self._processor
+        self._state = {key.decode(): processor.decode(raw, meta.version) for key, raw in states.items()}
+        self._timers = Timers()
+        for key, state in self._state.items():
+            self._timers.arm(key, processor.dues(state))
+        self.meta = Meta(dict(meta.positions), meta.flush, dict(meta.closed), processor.version)
+        self._committed = dict(meta.positions)
+
+    # -- what comes in -------------------------------------------------------------------------------------------
+
+    def take(self, topic: Topic, records: Sequence[Raw], position: int) -> None:
+        """Records of one topic in order of offset; `position` is where the next fetch will begin."""
+        before = self.meta.positions[topic.name]
+        fresh = records if not records or records[0].offset >= before else [r for r in records if r.offset >= before]
+        if topic is CLOCK:
+            self._hear(fresh)
+        elif fresh:
+            self._reduce(topic, fresh)
+        self.meta.positions[topic.name] = max(before, position)
+        self._advance()
+
+    def _reduce(self, topic: Topic, records: Sequence[Raw]) -> None:
+        by_key: dict[str, list[tuple[Fact, Raw]]] = {}
+        for record in records:
+            admitted = self._admit(topic, record)
+            if isinstance(admitted, Fact):
+                by_key.setdefault(admitted.event.partitionkey, []).append((admitted, record))
+            else:
+                self._settle(topic, record, admitted)
+        processor, context = self._processor, self._context
+        for key, pairs in by_key.items():
+            state = self._state.get(key)
+            if state is None:
+                state = processor.empty()
+            decision = processor.decide(key, state, [fact for fact, _ in pairs], context)
+            self._apply(key, decision)
+            for fact, fate in decision.fates:
+                self._settle(topic, next(record for known, record in pairs if known is fact), fate)
+        self.pending += len(records)
+        counted = self._metrics.records.labels(processor.name, topic.name, "read")
+        counted.inc(len(records))
+
+    def _admit(self, topic: Topic, record: Raw) -> Fact | Drop | DeadLetter:
+        key, value = record.key, record.value
+        if value is None:
+            return Drop(Reason.EMPTY)
+        try:
+            event = codec.decode(topic, value)
+        except codec.UnknownType as error:
+            return DeadLetter(Reason.UNKNOWN_TYPE, str(error))
+        except codec.SchemaError as error:
+            return DeadLetter(Reason.SCHEMA, str(error))
+        if key is None or key != event.partitionkey.encode():
+            return DeadLetter(Reason.SCHEMA, f"partitionkey is {event.partitionkey!r}, but the record's key is {key!r}")
+        if event.partitionkey not in self._state and partition_of(key, self._count) != self.number:
+            return DeadLetter(
+                Reason.WRONG_PARTITION,
+                f"key {event.partitionkey!r} belongs in partition {partition_of(key, self._count)}, "
+                f"not {self.number}; set partitioner=murmur2_random in the producer",
+            )
+        arrived = instant(event.receivedat) if event.receivedat else record.timestamp * 1000
+        if instant(event.time) > arrived + AHEAD_OF_ARRIVAL:
+            return DeadLetter(Reason.FUTURE, f"time {event.time.isoformat()} is more than 5 min after its arrival")
+        return Fact(topic, event, arrived)
+
+    def _settle(self, topic: Topic, record: Raw, fate: Drop | DeadLetter) -> None:
+        name = self._processor.name
+        self._metrics.records.labels(name, topic.name, fate.reason.value).inc()
+        if isinstance(fate, Drop):
+            return
+        self._metrics.dead_letters.labels(name, topic.name, fate.reason.value).inc()
+        told = {
+            "topic": topic.name,
+            "partition": self.number,
+            "offset": record.offset,
+            "timestamp": record.timestamp,
+            "service": name,
+            "stage": "decode" if fate.reason in {Reason.SCHEMA, Reason.UNKNOWN_TYPE} else "decide",
+            "reason": fate.reason.value,
+            "message": fate.message,
+            "attempts": 1,
+            "version": self._processor.version,
+        }
+        headers = [*record.headers, *((f"dlq.{field}", str(text).encode()) for field, text in told.items())]
+        self._outputs.setdefault(self._dead_letters, []).append((record.key, record.value, headers))
+
+    def _apply(self, key: str, decision: Decision[S]) -> None:
+        state = decision.state
+        if state is None:
+            if self._state.pop(key, None) is not None:
+                self._dirty[key] = None
+            self._timers.arm(key, ())
+        elif state is not self._state.get(key):
+            self._state[key] = state
+            self._dirty[key] = None
+            self._timers.arm(key, self._processor.dues(state))
+        for output in decision.outputs:
+            event = output.event
+            written = (event.partitionkey.encode(), codec.encode(event), ())
+            self._outputs.setdefault(output.topic.name, []).append(written)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _hear(self, records: Sequence[Raw]) -> None:
+        step = max(1, len(records) // MARKS_PER_FETCH)
+        for record in (*records[:-1:step], *records[-1:]):
+            event = codec.decode(CLOCK, record.value or b"")
+            assert isinstance(event, ClockAdvanced)
+            mark = event.data
+            if not mark.simulated and instant(mark.at) > record.timestamp * 1000 + MARK_AHEAD:
+                self._metrics.ignored_marks.labels(self._processor.name).inc()
+                continue
+            self._marks.append(mark)
+        if len(self._marks) > MARKS_KEPT:  # any subset with the newest will do
+            self._marks = deque([*islice(self._marks, 0, len(self._marks) - 1, 2), self._marks[-1]])
+
+    def _advance(self) -> None:
+        """Let the newest mark take effect whose `ends` this partition has read in all its inputs."""
+        newest = None
+        while self._marks and self._covers(self._marks[0]):
+            newest = self._marks.popleft()
+        if newest is None:
+            return
+        closed = {run: instant(at) for run, at in newest.closed.items()}
+        if not closed.items() <= self.meta.closed.items():
+            self.meta.closed.update(closed)
+            self._closed_changed = True
+        self._context = Context(
+            at=instant(newest.at),
+            safe=instant(newest.safe),
+            promises={run: instant(until) for run, until in newest.promises.items()},
+            closed=self.meta.closed,
+            policies=self._tables.policies,
+        )
+        self.fire()
+
+    def _covers(self, mark: Mark) -> bool:
+        positions = self.meta.positions
+        return self._tables.covers(mark.tables) and all(
+            positions[topic.name] >= mark.ends.get(topic.name, 0) for topic in self._processor.inputs
+        )
+
+    def fire(self) -> None:
+        """Wake the keys whose due time has been reached, a bounded number at a time."""
+        keys = self._timers.pop(self._context.reached, FIRE_LIMIT)
+        for key in keys:
+            self._apply(key, self._processor.due(key, self._state[key], self._context))
+            if key in self._state:
+                self._timers.arm(key, self._processor.dues(self._state[key]))
+        self.overdue = len(keys) >= FIRE_LIMIT
+        if keys:
+            self._metrics.fired.labels(self._processor.name).inc(len(keys))
+
+    # -- what goes out -------------------------------------------------------------------------------------------
+
+    @property
+    def changed(self) -> bool:
+        """Is there anything that may not wait: state, outputs, a run that closed?"""
+        return bool(self._dirty or self._outputs or self._closed_changed)
+
+    @property
+    def moved(self) -> bool:
+        """Have positions moved past what is committed?"""
+        return self.meta.positions != self._committed
+
+    def cut(self) -> Cut:
+        """Everything since the last cut, ready to be written; the partition goes on from here."""
+        self.meta.flush += 1
+        meta = Meta(dict(self.meta.positions), self.meta.flush, dict(self.meta.closed), self._processor.version)
+        state, encode = self._state, self._processor.encode
+        changelog: list[Record] = [(META, meta.encode(), ())]
+        for key in self._dirty:
+            changelog.append((key.encode(), encode(state[key]) if key in state else None, ()))
+        cut = Cut(meta, changelog, self._outputs)
+        self._dirty, self._outputs, self._closed_changed, self.pending = {}, {}, False, 0
+        return cut
+
+    def committed(self, cut: Cut) -> None:
+        """The cut is on the broker."""
+        self._committed = dict(cut.meta.positions)
+
+    def observe(self) -> None:
+        """Publish the gauges."""
+        labels = (self._processor.name, str(self.number))
+        self._metrics.armed.labels(*labels).set(len(self._timers))
+        self._metrics.accounts.labels(*labels).set(len(self._state))
+        if self._context.at > NEVER:
+            self._metrics.clock_time.labels(*labels).set(self._context.at / SECOND)

@@ -1,0 +1,60 @@
+"""When each key wants to be looked at again: an index over dues, rebuilt from state after a restore."""
+
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
+
+from services.core.instants import Instant
+from services.core.processor import Due
+
+Run = str | None
+SLACK = 1000
+
+
+class Timers:
+    """One heap per run and one for everything live. Cancelling is lazy: stale entries are skipped when popped."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[Run, list[tuple[Instant, str]]] = {}
+        self._armed: dict[str, dict[Run, Instant]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._armed.values()))
+
+    def arm(self, key: str, dues: Sequence[Due]) -> None:
+        """Replace what was armed for this key."""
+        before = self._armed.get(key)
+        if not dues:
+            if before:
+                del self._armed[key]
+            return
+        now = {due.run: due.at for due in dues}
+        if now == before:
+            return
+        self._armed[key] = now
+        for run, at in now.items():
+            if before is None or before.get(run) != at:
+                self._push(run, at, key)
+
+    def pop(self, reached: Callable[[Run], Instant], limit: int) -> list[str]:
+        """At most `limit` keys with a due that its run, or live time, has reached; each once."""
+        keys: dict[str, None] = {}
+        for run, heap in list(self._heaps.items()):
+            until = reached(run)
+            while heap and heap[0][0] <= until and len(keys) < limit:
+                at, key = heappop(heap)
+                armed = self._armed.get(key)
+                if armed is not None and armed.get(run) == at:
+                    del armed[run]
+                    keys[key] = None
+                    if not armed:
+                        del self._armed[key]
+            if not heap:
+                del self._heaps[run]
+        return list(keys)
+
+    def _push(self, run: Run, at: Instant, key: str) -> None:
+        heap = self._heaps.setdefault(run, [])
+        heappush(heap, (at, key))
+        if len(heap) > 2 * len(self._armed) + SLACK:  # mostly stale: one rebuild pays for many pushes
+            heap[:] = [(due[run], key) for key, due in self._armed.items() if run in due]
+            heapify(heap)

@@ -1,0 +1,262 @@
+"""Runs a processor: a Faust worker whose partitions are restored, fed, flushed and revoked by the engine."""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic
+
+import faust
+import uvloop
+
+from schemas.topics import CLOCK, POLICY, Topic, dead_letters
+from services.core.processor import Processor, S
+from services.runtime import clock, http, kafka, log
+from services.runtime.engine import restore
+from services.runtime.engine.flush import Lane
+from services.runtime.engine.partition import Partition, Raw
+from services.runtime.engine.tables import Tables
+from services.runtime.engine.transport import BatchConsumer, BatchTransport
+from services.runtime.kafka import Transactions
+from services.runtime.metrics import Metrics
+from services.runtime.settings import Settings
+
+OPEN_SECONDS = 60.0
+REOPEN_SECONDS = 60.0
+CHANGELOG = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(16 << 20),  # the active segment is never compacted, and it is what a restore reads
+    "min.cleanable.dirty.ratio": "0.1",
+    "max.compaction.lag.ms": "3600000",
+}
+
+
+def group_of(processor: str) -> str:
+    """Consumer group, Faust app and stem of the transactional ids of a processor."""
+    return f"steward-{processor}"
+
+
+def changelog_of(processor: str) -> str:
+    """Where a processor's state stands."""
+    return f"{group_of(processor)}-state"
+
+
+def topics_of(processor: Processor[Any]) -> dict[str, Mapping[str, str]]:
+    """Every topic a processor touches, with the settings to create it with."""
+    known: Iterable[Topic] = (*processor.inputs, *processor.outputs, CLOCK, POLICY, dead_letters(processor.name))
+    return {topic.name: topic.config for topic in known} | {changelog_of(processor.name): CHANGELOG}
+
+
+class Engine(Generic[S]):
+    """The partitions this process owns. Anything it cannot mend ends the process: the next one starts from the log."""
+
+    def __init__(self, settings: Settings, processor: Processor[S], metrics: Metrics) -> None:
+        self.incarnation = 0
+        self.tables = Tables(settings)
+        self._settings = settings
+        self._processor = processor
+        self._metrics = metrics
+        self._inputs = (*processor.inputs, CLOCK)
+        self._topics = {settings.topic(topic): topic for topic in self._inputs}
+        self._lanes: dict[int, Lane[S]] = {}
+        self._failed_at: dict[int, Mapping[str, int]] = {}
+        self._consumer: BatchConsumer | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._log = log.get()
+
+    @property
+    def subscription(self) -> list[str]:
+        """Names on the broker of what the group reads."""
+        return sorted(self._topics)
+
+    @property
+    def ready(self) -> bool:
+        """Does every assigned partition serve?"""
+        return self.incarnation > 0 and all(lane.ready for lane in self._lanes.values())
+
+    def attach(self, consumer: BatchConsumer) -> None:
+        """The consumer that was assigned what this engine serves."""
+        self._consumer = consumer
+
+    def seeks(self) -> dict[tuple[str, int], int]:
+        """Where each serving partition's inputs go on."""
+        return {
+            (name, number): lane.partition.meta.positions[topic.name]
+            for number, lane in self._lanes.items()
+            if lane.ready
+            for name, topic in self._topics.items()
+        }
+
+    async def feed(self, topic: str, number: int, records: Sequence[Raw], position: int) -> None:
+        """Reduce what a fetch brought; waits while too much of the partition is unflushed."""
+        lane = self._lanes.get(number)
+        if lane is None or not lane.ready:
+            return
+        try:
+            lane.partition.take(self._topics[topic], records, position)
+        except Exception as error:  # noqa: BLE001  # ours, not the record's: skipping it would lose an event
+            where = f"{topic} partition {number}, records {[record.offset for record in (*records[:1], *records[-1:])]}"
+            self.abort(f"cannot reduce {where}: {error}", error)
+        lane.touched()
+        await lane.room()
+
+    async def assign(self, numbers: Sequence[int]) -> None:
+        """Open every partition: fence the predecessor, restore, and let the consumer seek."""
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow())
+        try:
+            await asyncio.wait_for(self.tables.loaded(), OPEN_SECONDS)
+            await self._open(numbers)
+        except Exception as error:  # noqa: BLE001  # a worker that cannot restore must not look alive
+            self.abort(f"cannot take over partitions {numbers}: {error}", error)
+        self._metrics.rebalances.labels(self._processor.name).inc()
+        self._metrics.assigned.labels(self._processor.name).set(len(self._lanes))
+        self._log.info("serving", partitions=sorted(self._lanes))
+
+    async def revoke(self) -> None:
+        """Finish what is in flight, flush once more, forget everything."""
+        lanes, self._lanes = self._lanes, {}
+        self.incarnation += 1
+        await asyncio.gather(*(lane.close() for lane in lanes.values()))
+
+    def observe(self) -> None:
+        """Publish the gauges."""
+        self._metrics.ready.labels(self._processor.name).set(self.ready)
+        for lane in self._lanes.values():
+            lane.partition.observe()
+
+    def abort(self, why: str, error: BaseException | None = None) -> None:
+        """End the process at once; whatever was not committed is aborted by the next owner."""
+        self._log.critical("worker ends", why=why, error=repr(error))
+        sys.stderr.flush()
+        os._exit(1)
+
+    async def _follow(self) -> None:
+        try:
+            await self.tables.follow()
+        except Exception as error:  # noqa: BLE001  # without its tables the worker would decide by an old policy
+            self.abort(f"cannot read {POLICY.name}: {error}", error)
+
+    async def _open(self, numbers: Sequence[int]) -> None:
+        if not numbers:
+            self.incarnation += 1
+            return
+        begun = clock.elapsed()
+        name, changelog = self._processor.name, changelog_of(self._processor.name)
+        producers = {number: Transactions(self._settings, f"{group_of(name)}-{number}") for number in numbers}
+        # Before the restore: it ends the predecessor's open transactions, so the restore sees all there will be.
+        await asyncio.wait_for(asyncio.gather(*(producer.open() for producer in producers.values())), OPEN_SECONDS)
+        restored = await restore.restore(self._settings, changelog, self._inputs, numbers)
+        for number, (snapshot, meta) in restored.items():
+            partition = Partition(number, self._settings.partitions, self._processor, self.tables, self._metrics)
+            partition.restore(snapshot.states, meta)
+            self._lanes[number] = Lane(
+                self._settings, partition, changelog, producers[number], self._metrics, self._reopen
+            )
+            self._metrics.restored.labels(name).inc(snapshot.records)
+            self._log.info(
+                "restored",
+                partition=number,
+                records=snapshot.records,
+                accounts=len(snapshot.states),
+                positions=meta.positions,
+                flush=meta.flush,
+            )
+        self.incarnation += 1
+        self._metrics.restore_seconds.labels(name).set(clock.elapsed() - begun)
+
+    async def _reopen(self, lane: Lane[S], error: Exception) -> None:
+        """After a failed flush: start the partition again from the log, or end the process."""
+        number, positions = lane.partition.number, dict(lane.partition.meta.positions)
+        self._log.error("flush failed", partition=number, error=repr(error.__cause__ or error), why=str(error))
+        self.incarnation += 1
+        await lane.abandon()
+        if self._failed_at.get(number) == positions:
+            self.abort(f"partition {number} failed twice at the same place: {error}", error)
+        self._failed_at[number] = positions
+        deadline = clock.elapsed() + REOPEN_SECONDS
+        while self._lanes.get(number) is lane:  # a rebalance in between takes it away
+            if clock.elapsed() > deadline:
+                self.abort(f"partition {number} could not be opened again within {REOPEN_SECONDS:.0f} s", error)
+            # A process the group has given up on must not fence the rightful owner.
+            if self._consumer is not None and await self._consumer.is_member():
+                del self._lanes[number]
+                await self._open([number])
+                await self._consumer.perform_seek()
+                return
+            await asyncio.sleep(0.5)
+
+
+class EngineApp(faust.App):
+    """Faust's application with the engine in the place of its tables and commits."""
+
+    engine: Engine[Any]
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Nothing is kept on disk."""
+
+    async def _on_partitions_revoked(self, revoked: Any) -> None:
+        self.consumer.stop_flow()
+        await self.engine.revoke()
+        await super()._on_partitions_revoked(revoked)
+
+    async def _on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+        if not self.should_stop:
+            self.engine.attach(self.consumer)
+            await self.engine.assign(sorted({tp.partition for tp in assigned}))
+        await super()._on_partitions_assigned(assigned, generation_id)
+
+
+def app_for(settings: Settings, engine: Engine[Any], name: str) -> EngineApp:
+    """The Faust application that runs an engine."""
+    session = float(settings.session_seconds)
+    app = EngineApp(
+        f"{settings.prefix}{group_of(name)}",
+        broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
+        datadir=tempfile.gettempdir(),
+        web_enabled=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,  # the engine created them, with their settings
+        topic_partitions=settings.partitions,
+        # Any value above 0 selects Faust's own assignor, which keeps equal partitions of all topics together.
+        table_standby_replicas=1,
+        broker_session_timeout=session,
+        broker_heartbeat_interval=session / 5,
+        broker_rebalance_timeout=max(10.0, session),
+        broker_max_poll_records=5000,
+        consumer_auto_offset_reset="earliest",
+        worker_redirect_stdouts=False,
+    )
+    app.engine = engine
+    app.topics.add(app.topic(*engine.subscription, key_type=bytes, value_type=bytes, acks=False))
+    return app
+
+
+def run(settings: Settings, processor: Processor[Any]) -> None:
+    """Run a processor until SIGINT or SIGTERM; exits non-zero when it cannot go on.
+
+    Raises BrokerAway and TopicMismatch before anything is started.
+    """
+    metrics = Metrics()
+    engine = Engine(settings, processor, metrics)
+    uvloop.install()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(kafka.ensure_topics(settings, topics_of(processor)))
+    app = app_for(settings, engine, processor.name)
+
+    @app.task
+    async def observe() -> None:
+        while True:
+            engine.observe()
+            await asyncio.sleep(1.0)
+
+    with http.serve(settings.http_port, metrics, lambda: engine.ready):
+        worker = app.Worker(loop=loop, loglevel="WARNING", override_logging=False, redirect_stdouts=False)
+        worker.execute_from_commandline()

@@ -1,0 +1,363 @@
+"""The one door to Kafka outside the engine's consumer: topics, readers, publishers and transactions.
+
+    BrokerAway        nobody answers at the address
+    TopicMismatch     a topic on the broker is not as the catalogue says
+    Refused           the broker refused a write or fenced the writer: the producer is dead
+    └── TooLarge      one record is larger than a batch may be
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    KafkaError,
+    ProducerFenced,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from aiokafka.partitioner import murmur2
+
+from services.runtime import clock
+from services.runtime.settings import Settings
+
+Key = bytes | None
+Header = tuple[str, bytes]
+Record = tuple[Key, bytes | None, Sequence[Header]]
+
+BATCH_BYTES = 900_000  # the broker refuses batches over 1 MiB, and aiokafka does not check
+REQUEST_MS = 10_000
+CLOSE_SECONDS = 5.0
+
+
+class BrokerAway(ConnectionError):
+    """Nobody answers at the broker's address."""
+
+
+class TopicMismatch(RuntimeError):
+    """A topic on the broker is not as the catalogue and the settings say."""
+
+
+class Refused(RuntimeError):
+    """The broker refused a write, or another writer took over; this producer must not be used again."""
+
+
+class TooLarge(Refused):
+    """One record is larger than the broker takes."""
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition in which every Kafka client with the default (murmur2) partitioner puts this key."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+@asynccontextmanager
+async def admin(settings: Settings, patience: float = 10.0) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client. Raises BrokerAway when nobody answers within `patience` seconds."""
+    deadline = clock.elapsed() + patience
+    while True:
+        client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=REQUEST_MS)
+        try:
+            await asyncio.wait_for(client.start(), patience)
+            break
+        except (KafkaConnectionError, TimeoutError, OSError, AttributeError):
+            # AttributeError: the broker answers, but no controller is in its metadata yet.
+            await _bounded(client.close())
+            if clock.elapsed() > deadline:
+                raise BrokerAway(
+                    f"no Kafka broker answers at {settings.kafka} (waited {patience:.0f} s); "
+                    "start one with `make kafka` or set STEWARD_KAFKA to its host:port"
+                ) from None
+            await asyncio.sleep(0.25)
+    try:
+        yield client
+    finally:
+        await _bounded(client.close())
+
+
+async def ensure_topics(settings: Settings, wanted: Mapping[str, Mapping[str, str]], patience: float = 10.0) -> list[str]:
+    """Create the topics that are missing (name without prefix → settings) and check the others' partitions.
+
+    Answers the names created. Raises TopicMismatch with a sentence, BrokerAway.
+    """
+    async with admin(settings, patience) as client:
+        existing = await client.list_topics()
+        missing = [name for name in wanted if settings.topic(name) not in existing]
+        for name in missing:
+            await _create(client, settings, name, dict(wanted[name]))
+        described = await client.describe_topics([settings.topic(name) for name in wanted])
+    for topic in described:
+        found = len(topic["partitions"])
+        if found != settings.partitions:
+            raise TopicMismatch(
+                f"topic {topic['topic']} has {found} partitions, STEWARD_PARTITIONS says {settings.partitions}; "
+                f"a topic's partitions are chosen once: set STEWARD_PARTITIONS={found}, or use another STEWARD_PREFIX"
+            )
+    return missing
+
+
+async def _create(client: AIOKafkaAdminClient, settings: Settings, name: str, config: dict[str, str]) -> None:
+    new = NewTopic(settings.topic(name), settings.partitions, settings.replication, topic_configs=config)
+    for attempt in range(40):
+        try:
+            response = await client.create_topics([new])
+        except TopicAlreadyExistsError:
+            return
+        except (AttributeError, KafkaError):
+            if attempt == 39:
+                raise
+        else:
+            error = for_code(response.topic_errors[0][1])
+            if error.errno in {0, TopicAlreadyExistsError.errno}:
+                return
+            if attempt == 39:
+                raise error(f"creating topic {new.name}: {response.topic_errors[0]}")
+        await asyncio.sleep(0.25)
+
+
+@asynccontextmanager
+async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of committed records without a group; the caller assigns and seeks explicitly."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=8 << 20,
+        fetch_max_bytes=64 << 20,
+        request_timeout_ms=REQUEST_MS,
+    )
+    try:
+        await consumer.start()
+    except KafkaConnectionError:
+        await _bounded(consumer.stop())
+        raise BrokerAway(f"no Kafka broker answers at {settings.kafka}; is STEWARD_KAFKA right?") from None
+    try:
+        yield consumer
+    finally:
+        await _bounded(consumer.stop())
+
+
+def partitions(settings: Settings, topic: object) -> list[TopicPartition]:
+    """Every partition of a topic, by its name on the broker."""
+    return [TopicPartition(settings.topic(str(topic)), number) for number in range(settings.partitions)]
+
+
+async def scan(
+    consumer: AIOKafkaConsumer, assigned: Sequence[TopicPartition], take: Callable[[ConsumerRecord], None]
+) -> dict[TopicPartition, int]:
+    """Hand every committed record from the beginning to the present end to `take`; answers the ends.
+
+    Seeks explicitly: `seek_to_beginning` may land at the end. Compares positions, not record offsets, with the
+    end: markers of transactions move the position without being records.
+    """
+    consumer.assign(assigned)
+    begins = await consumer.beginning_offsets(assigned)
+    ends: dict[TopicPartition, int] = await consumer.end_offsets(assigned)
+    for partition in assigned:
+        consumer.seek(partition, begins[partition])
+    waiting = {partition for partition in assigned if begins[partition] < ends[partition]}
+    while waiting:
+        fetched = await consumer.getmany(*waiting, timeout_ms=200)
+        for records in fetched.values():
+            for record in records:
+                take(record)
+        waiting = {partition for partition in waiting if await consumer.position(partition) < ends[partition]}
+    return ends
+
+
+class Received(Protocol):
+    """A record as the broker delivers it; `timestamp` is when the broker took it in, in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+async def read_all(settings: Settings, topic: object) -> list[Received]:
+    """Every committed record of a topic, partition by partition."""
+    found: list[Received] = []
+    async with reader(settings) as consumer:
+        await scan(consumer, partitions(settings, topic), found.append)
+    return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def latest(settings: Settings, topic: object, number: int, look_back: int) -> list[Received]:
+    """The committed records among the last `look_back` offsets of one partition."""
+    partition = TopicPartition(settings.topic(str(topic)), number)
+    found: list[Received] = []
+    async with reader(settings) as consumer:
+        consumer.assign([partition])
+        begin, end = await consumer.beginning_offsets([partition]), await consumer.end_offsets([partition])
+        consumer.seek(partition, max(begin[partition], end[partition] - look_back))
+        while await consumer.position(partition) < end[partition]:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found.extend(records)
+    return found
+
+
+class Followed:
+    """Whole topics, read from the beginning and then as they grow."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, assigned: Sequence[TopicPartition]) -> None:
+        self._consumer = consumer
+        self._assigned = assigned
+        self._scanned = False
+
+    async def fresh(self) -> list[Received]:
+        """What came since the last call; the first call answers everything up to the present end."""
+        found: list[Received] = []
+        if not self._scanned:
+            await scan(self._consumer, self._assigned, found.append)
+            self._scanned = True
+            return found
+        for records in (await self._consumer.getmany(timeout_ms=0)).values():
+            found.extend(records)
+        return found
+
+
+@asynccontextmanager
+async def follow(settings: Settings, topics: Sequence[object]) -> AsyncIterator[Followed]:
+    """Follow topics whole, without a group."""
+    async with reader(settings) as consumer:
+        yield Followed(consumer, [partition for topic in topics for partition in partitions(settings, topic)])
+
+
+class Offsets:
+    """Asks where topics end."""
+
+    def __init__(self, settings: Settings, consumer: AIOKafkaConsumer) -> None:
+        self._settings = settings
+        self._consumer = consumer
+
+    async def ends(self, topics: Sequence[object]) -> dict[str, tuple[int, ...]]:
+        """The last stable offset of each partition, by the topic's name in the catalogue."""
+        wanted = {str(topic): partitions(self._settings, topic) for topic in topics}
+        found = await self._consumer.end_offsets([one for several in wanted.values() for one in several])
+        return {name: tuple(found[one] for one in several) for name, several in wanted.items()}
+
+
+@asynccontextmanager
+async def offsets(settings: Settings) -> AsyncIterator[Offsets]:
+    """A connection that answers where topics end."""
+    async with reader(settings) as consumer:
+        yield Offsets(settings, consumer)
+
+
+class Publisher:
+    """Idempotent writes outside the engine, acknowledged by all replicas; partitioned as every client does it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka,
+            enable_idempotence=True,
+            compression_type="zstd",
+            linger_ms=5,
+            max_batch_size=BATCH_BYTES,
+            request_timeout_ms=REQUEST_MS,
+        )
+
+    async def __aenter__(self) -> "Publisher":
+        try:
+            await self._producer.start()
+        except KafkaConnectionError:
+            await _bounded(self._producer.stop())
+            raise BrokerAway(f"no Kafka broker answers at {self._settings.kafka}; is STEWARD_KAFKA right?") from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await _bounded(self._producer.stop())
+
+    async def put(self, topic: object, key: str, value: bytes) -> "asyncio.Future[object]":
+        """Queue one record; the future resolves with the broker's acknowledgement."""
+        name = self._settings.topic(str(topic))
+        raw = key.encode()
+        partition = partition_of(raw, self._settings.partitions)
+        future: asyncio.Future[object] = await self._producer.send(name, value, raw, partition=partition)
+        return future
+
+    async def send(self, topic: object, key: str, value: bytes) -> None:
+        """Write one record and wait for its acknowledgement."""
+        await (await self.put(topic, key, value))
+
+
+@dataclass(slots=True)
+class Write:
+    """Records for one partition of one topic, in order."""
+
+    topic: str
+    partition: int
+    records: list[Record] = field(default_factory=list)
+
+
+class Transactions:
+    """A transactional producer; each `commit` is one transaction. After any error it is dead."""
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self.transactional_id = f"{settings.prefix}{transactional_id}"
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka,
+            transactional_id=self.transactional_id,
+            transaction_timeout_ms=settings.transaction_seconds * 1000,
+            enable_idempotence=True,
+            compression_type="zstd",
+            max_batch_size=BATCH_BYTES,
+            request_timeout_ms=REQUEST_MS,
+            retry_backoff_ms=20,
+        )
+
+    async def open(self) -> None:
+        """InitProducerId: fences whoever wrote under this id and ends what it left open."""
+        await self._producer.start()
+
+    async def close(self) -> None:
+        await _bounded(self._producer.stop())
+
+    async def commit(self, writes: Iterable[Write]) -> list[int]:
+        """Write everything or nothing; answers the first offset of each write.
+
+        Every future is checked before the commit: aiokafka commits a transaction whose batch was refused.
+        """
+        try:
+            await self._producer.begin_transaction()
+            futures = [await self._put(write) for write in writes if write.records]
+            await asyncio.gather(*(future for batches in futures for future in batches))
+            await self._producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Refused(f"another writer has taken over {self.transactional_id}: {error!r}") from error
+        except KafkaError as error:
+            raise Refused(f"the broker refused a write of {self.transactional_id}: {error!r}") from error
+        return [batches[0].result().offset for batches in futures]
+
+    async def _put(self, write: Write) -> list["asyncio.Future[ConsumerRecord]"]:
+        producer, futures = self._producer, []
+        batch = producer.create_batch()
+        for key, value, headers in write.records:
+            if len(value or b"") > BATCH_BYTES:
+                raise TooLarge(f"a record of {len(value or b'')} bytes for {write.topic}; the most is {BATCH_BYTES}")
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                futures.append(await producer.send_batch(batch, write.topic, partition=write.partition))
+                batch = producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
+        futures.append(await producer.send_batch(batch, write.topic, partition=write.partition))
+        return futures
+
+
+async def _bounded(closing: "asyncio.Future[None] | object") -> None:
+    # aiokafka's stop() may hang for ever when the broker is gone.
+    try:
+        await asyncio.wait_for(closing, CLOSE_SECONDS)  # type: ignore[arg-type]  # aiokafka is untyped
+    except (TimeoutError, KafkaError, OSError, AttributeError):
+        return

@@ -1,0 +1,63 @@
+"""What an operator sets, from environment variables `STEWARD_*` or files of the same names in a secrets folder."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.codec import sentences
+from schemas.topics import Topic
+
+PREFIX = "STEWARD_"
+
+
+class SettingsError(ValueError):
+    """One sentence per setting that is wrong."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    kafka: str = Field(default="127.0.0.1:9092", pattern=r"^[^:,\s]+:\d+(,[^:,\s]+:\d+)*$", description="host:port, …")
+    redis: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://", description="Redis address.")
+    prefix: str = Field(default="", pattern=r"^[a-z0-9-]*$", description="Put before every topic, group and id.")
+    partitions: int = Field(default=12, ge=1, le=1000, description="Of every topic; chosen once.")
+    replication: int = Field(default=1, ge=1, le=9, description="Replicas of each topic that Steward creates.")
+    policy: Path = Field(default=Path("deploy/policy/steward.yaml"), description="First version of the policy.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    http_port: int | None = Field(default=None, ge=0, le=65535, description="Serves /metrics /live /ready; 0: any port.")
+    clock_interval_ms: int = Field(default=100, ge=10, le=10_000, description="Between two marks of the clock.")
+    grace_seconds: int = Field(default=60, ge=0, le=3600, description="How late an event may be and not be missed.")
+    redelivery_seconds: int = Field(default=600, ge=0, description="How long vendors queue after an outage of ours.")
+    flush_ms: int = Field(default=50, ge=0, le=5000, description="Least time between two flushes of a partition.")
+    session_seconds: int = Field(default=10, ge=3, le=60, description="Silence after which a worker counts as dead.")
+    transaction_seconds: int = Field(default=30, ge=5, le=900, description="Life of a flush's transaction.")
+
+    def topic(self, topic: Topic | str) -> str:
+        """The topic's name on the broker."""
+        return f"{self.prefix}{topic}"
+
+
+def load(**overrides: object) -> Settings:
+    """Settings from the environment.
+
+    Raises SettingsError naming each variable at fault.
+    """
+    folder = os.environ.get(f"{PREFIX}SECRETS")
+    try:
+        return Settings(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]  # keywords are validated
+    except ValidationError as error:
+        raise SettingsError("\n".join(_named(sentence) for sentence in sentences(error))) from None
+
+
+def unknown() -> list[str]:
+    """Variables that look like settings but are none, most likely misspelt."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {f"{PREFIX}SECRETS"}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def _named(sentence: str) -> str:
+    field, _, rest = sentence.partition(":")
+    return f"{PREFIX}{field.upper()}:{rest}"

@@ -1,0 +1,1 @@
+"""Whether the tree keeps its own rules."""
