@@ -9,7 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Live customer health above the CRM.")
+from services.core.errors import OperatorError
+from services.runtime.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Live customer health above the CRM.")
 ingest = typer.Typer(no_args_is_help=True, help="Bring facts in.")
 source = typer.Typer(no_args_is_help=True, help="The systems that send facts.")
 handoffs = typer.Typer(no_args_is_help=True, help="What became of handoffs.")
@@ -118,12 +121,9 @@ def handoffs_report(
 
 
 @contextmanager
-def _sentences(name: str) -> Iterator["Settings"]:
+def _sentences(name: str) -> Iterator[Settings]:
     """Settings and log for a command; what it cannot do ends as one sentence and exit code 2."""
-    from services.ingest.clock import RivalWriter
-    from services.runtime import kafka, log, settings
-    from services.runtime.documents import DocumentError
-    from services.runtime.http import PortTaken
+    from services.runtime import log, settings
 
     try:
         loaded = settings.load()
@@ -131,7 +131,7 @@ def _sentences(name: str) -> Iterator["Settings"]:
         for variable in settings.unknown():
             log.get().warning("this variable is no setting of Steward; `steward check` lists them", variable=variable)
         yield loaded
-    except (settings.SettingsError, DocumentError, PortTaken, RivalWriter, kafka.BrokerAway, kafka.TopicMismatch) as error:
+    except OperatorError as error:
         _refuse(str(error))
 
 

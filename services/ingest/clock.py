@@ -7,6 +7,7 @@ from datetime import datetime
 from schemas import codec
 from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import BUILT, CLOCK, POLICY, PROCESSORS, SOURCES
+from services.core.errors import OperatorError
 from services.core.instants import SECOND, Instant, instant, moment
 from services.ingest.marks import Allowance, Runs, Tick, tick
 from services.runtime import clock, kafka, log
@@ -22,7 +23,7 @@ COVERED = tuple(topic for topic in BUILT if topic is not CLOCK and not topic.who
 TABLES = (POLICY,)
 
 
-class RivalWriter(RuntimeError):
+class RivalWriter(OperatorError):
     """Another clock writer is alive; two would make time jump."""
 
 
@@ -106,7 +107,7 @@ def _marks(
         event = ClockAdvanced(
             id=f"{now.at}.{number}", source=SOURCE, subject=key, partitionkey=key, time=moment(now.at), data=mark
         )
-        record = (key.encode(), codec.encode(event), ())
+        record = (key.encode(), codec.encode(event), [])
         writes.append(kafka.Write(settings.topic(CLOCK), number, [record]))
     return writes
 

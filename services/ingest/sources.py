@@ -3,12 +3,13 @@
 from schemas import codec
 from schemas.sources import Registration, SourceRegistered
 from schemas.topics import SOURCES
+from services.core.errors import OperatorError
 from services.core.instants import moment
 from services.runtime import clock, kafka
 from services.runtime.settings import Settings
 
 
-class SourceError(ValueError):
+class SourceError(OperatorError):
     """The source cannot be registered so; the text says why."""
 
 

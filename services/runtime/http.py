@@ -6,11 +6,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from services.core.errors import OperatorError
 from services.runtime import log
 from services.runtime.metrics import Metrics
 
 
-class PortTaken(OSError):
+class PortTaken(OperatorError):
     """Another process listens on the port."""
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -24,23 +24,25 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import murmur2
 
+from services.core.errors import OperatorError
 from services.runtime import clock
 from services.runtime.settings import Settings
 
 Key = bytes | None
 Header = tuple[str, bytes]
-Record = tuple[Key, bytes | None, Sequence[Header]]
+Record = tuple[Key, bytes | None, list[Header]]
 
 BATCH_BYTES = 900_000  # the broker refuses batches over 1 MiB, and aiokafka does not check
 REQUEST_MS = 10_000
 CLOSE_SECONDS = 5.0
+CREATE_TRIES = 40
 
 
-class BrokerAway(ConnectionError):
+class BrokerAway(OperatorError):
     """Nobody answers at the broker's address."""
 
 
-class TopicMismatch(RuntimeError):
+class TopicMismatch(OperatorError):
     """A topic on the broker is not as the catalogue and the settings say."""
 
 
@@ -91,7 +93,7 @@ async def ensure_topics(settings: Settings, wanted: Mapping[str, Mapping[str, st
         missing = [name for name in wanted if settings.topic(name) not in existing]
         for name in missing:
             await _create(client, settings, name, dict(wanted[name]))
-        described = await client.describe_topics([settings.topic(name) for name in wanted])
+        described = await _described(client, [settings.topic(name) for name in wanted])
     for topic in described:
         found = len(topic["partitions"])
         if found != settings.partitions:
@@ -102,21 +104,31 @@ async def ensure_topics(settings: Settings, wanted: Mapping[str, Mapping[str, st
     return missing
 
 
+async def _described(client: AIOKafkaAdminClient, names: Sequence[str]) -> list[dict[str, Any]]:
+    # A topic just created may be unknown to the broker that answers, or not have its partitions yet.
+    for _ in range(CREATE_TRIES):
+        described: list[dict[str, Any]] = await client.describe_topics(names)
+        if all(topic["partitions"] for topic in described):
+            return described
+        await asyncio.sleep(0.25)
+    return described
+
+
 async def _create(client: AIOKafkaAdminClient, settings: Settings, name: str, config: dict[str, str]) -> None:
     new = NewTopic(settings.topic(name), settings.partitions, settings.replication, topic_configs=config)
-    for attempt in range(40):
+    for attempt in range(CREATE_TRIES):
         try:
             response = await client.create_topics([new])
         except TopicAlreadyExistsError:
             return
         except (AttributeError, KafkaError):
-            if attempt == 39:
+            if attempt == CREATE_TRIES - 1:
                 raise
         else:
             error = for_code(response.topic_errors[0][1])
             if error.errno in {0, TopicAlreadyExistsError.errno}:
                 return
-            if attempt == 39:
+            if attempt == CREATE_TRIES - 1:
                 raise error(f"creating topic {new.name}: {response.topic_errors[0]}")
         await asyncio.sleep(0.25)
 

@@ -3,8 +3,10 @@
 from redis import Redis
 from redis.exceptions import RedisError
 
+from services.core.errors import OperatorError
 
-class RedisAway(ConnectionError):
+
+class RedisAway(OperatorError):
     """Redis does not answer; the text says where and what to do."""
 
 

@@ -9,11 +9,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.codec import sentences
 from schemas.topics import Topic
+from services.core.errors import OperatorError
 
 PREFIX = "STEWARD_"
 
 
-class SettingsError(ValueError):
+class SettingsError(OperatorError):
     """One sentence per setting that is wrong."""
 
 

@@ -191,7 +191,7 @@ class Partition(Generic[S]):
             self._timers.arm(key, self._processor.dues(state))
         for output in decision.outputs:
             event = output.event
-            written = (event.partitionkey.encode(), codec.encode(event), ())
+            written = (event.partitionkey.encode(), codec.encode(event), [])
             self._outputs.setdefault(output.topic.name, []).append(written)
 
     # -- time ----------------------------------------------------------------------------------------------------
@@ -263,9 +263,9 @@ class Partition(Generic[S]):
         self.meta.flush += 1
         meta = Meta(dict(self.meta.positions), self.meta.flush, dict(self.meta.closed), self._processor.version)
         state, encode = self._state, self._processor.encode
-        changelog: list[Record] = [(META, meta.encode(), ())]
+        changelog: list[Record] = [(META, meta.encode(), [])]
         for key in self._dirty:
-            changelog.append((key.encode(), encode(state[key]) if key in state else None, ()))
+            changelog.append((key.encode(), encode(state[key]) if key in state else None, []))
         cut = Cut(meta, changelog, self._outputs)
         self._dirty, self._outputs, self._closed_changed, self.pending = {}, {}, False, 0
         return cut

@@ -258,5 +258,6 @@ def run(settings: Settings, processor: Processor[Any]) -> None:
             await asyncio.sleep(1.0)
 
     with http.serve(settings.http_port, metrics, lambda: engine.ready):
-        worker = app.Worker(loop=loop, loglevel="WARNING", override_logging=False, redirect_stdouts=False)
+        worker = app.Worker(loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
+        worker.spinner = None
         worker.execute_from_commandline()
