@@ -13,7 +13,8 @@ class Mark(Data):
     at: Time = Field(description="The clock; never goes back.")
     safe: Time = Field(description="Up to here silence may be believed.")
     held_until: Time | None = Field(
-        default=None, description="After a gap in the marks `safe` stands still until then: vendors redeliver."
+        default=None,
+        description="After a gap in the marks `safe` stands still until then: vendors redeliver.",
     )
     promises: dict[Id, Time] = Field(
         default_factory=dict, description="Per open run: every fact up to this event time was acknowledged."
@@ -22,11 +23,11 @@ class Mark(Data):
         default_factory=dict, description="Runs that finished or were abandoned, with when; listed 14 days."
     )
     stalled: tuple[Id, ...] = Field(default=(), description="Open runs without progress for 15 minutes.")
-    ends: dict[str, Offset] = Field(
+    ends: dict[Id, Offset] = Field(
         description="Per topic the end of this partition, read after the promises: who has read up to here "
         "has read all that was promised."
     )
-    tables: dict[str, tuple[Offset, ...]] = Field(
+    tables: dict[Id, tuple[Offset, ...]] = Field(
         default_factory=dict, description="Per global topic the end of each of its partitions."
     )
     writer: Id

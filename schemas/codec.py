@@ -1,7 +1,7 @@
 """Bytes to event and back: the only parser of events.
 
-    SchemaError          the record is not an event this topic may carry
-    └── UnknownType      its type is not in the catalogue: a newer writer, or a mistake
+SchemaError          the record is not an event this topic may carry
+└── UnknownType      its type is not in the catalogue: a newer writer, or a mistake
 """
 
 from functools import cache
@@ -10,7 +10,10 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas.envelope import Event
-from schemas.topics import Topic
+from schemas.topics import CATALOGUE, Topic
+
+STATED = {"specversion", "type"}  # a writer's model fills them in; a record without them is no CloudEvent
+TYPES = frozenset(kind.name() for topic in CATALOGUE for kind in topic.types)
 
 
 class SchemaError(ValueError):
@@ -35,11 +38,13 @@ def decode(topic: Topic, value: bytes) -> Event:
         event: Event = _adapter(topic).validate_json(value)
     except ValidationError as error:
         raise _refusal(topic, error) from None
+    if missing := STATED - event.model_fields_set:
+        raise SchemaError("; ".join(f"{name}: field required" for name in sorted(missing)))
     return event
 
 
 @cache
-def _adapter(topic: Topic) -> Any:  # the validator inside: half the cost of going through TypeAdapter
+def _adapter(topic: Topic) -> Any:  # noqa: ANN401  # pydantic_core's validator; going through TypeAdapter costs twice as much
     union: Any = topic.types[0]
     for other in topic.types[1:]:
         union |= other
@@ -49,17 +54,31 @@ def _adapter(topic: Topic) -> Any:  # the validator inside: half the cost of goi
 
 
 def _refusal(topic: Topic, error: ValidationError) -> SchemaError:
-    first = error.errors(include_url=False)[0]
-    if first["type"] == "union_tag_invalid":
-        return UnknownType(f"type {first['ctx']['tag']} does not belong in {topic.name}")
+    for mistake in error.errors(include_url=False):
+        match mistake["type"], mistake["loc"]:
+            case "union_tag_not_found", _:
+                return SchemaError("type: field required")
+            case "union_tag_invalid", _:
+                return _unknown(topic, mistake["ctx"]["tag"])
+            case "literal_error", ("type",):  # the only type of its topic, hence no union and no tag
+                return _unknown(topic, mistake["input"])
+            case _:
+                continue
     return SchemaError("; ".join(sentences(error)))
+
+
+def _unknown(topic: Topic, tag: object) -> UnknownType:
+    return UnknownType(f"type: this is no event of {topic.name} (found {_short(tag)})")
 
 
 def sentences(error: ValidationError, limit: int = 5) -> list[str]:
     """One sentence per mistake: the path of the field, what is wrong, the value (shortened)."""
     found = []
     for mistake in error.errors(include_url=False)[:limit]:
-        where = ".".join(str(part) for part in mistake["loc"]) or "the record"
+        path = mistake["loc"]
+        if path and path[0] in TYPES:  # the tag of the union, which is no field
+            path = path[1:]
+        where = ".".join(str(part) for part in path) or "the record"
         text = mistake["msg"].removeprefix("Value error, ")
         value = "" if mistake["type"] in {"missing", "value_error"} else f" (found {_short(mistake['input'])})"
         found.append(f"{where}: {text[0].lower()}{text[1:]}{value}")

@@ -3,23 +3,38 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 CONTENT_TYPE = "application/cloudevents+json"
-EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 DEFAULT_RANK = 100
 
 
-def _plausible(time: datetime) -> datetime:
+def _plausible(value: object, read: ValidatorFunctionWrapHandler) -> datetime:
+    # A number in quotes would be read as seconds or milliseconds since 1970, whichever fits.
+    if not isinstance(value, datetime) and not (isinstance(value, str) and value[4:5] == "-"):
+        raise ValueError(f"{value!r:.40} is no time; write it like 2026-01-05T10:00:00+01:00")
+    time: datetime = read(value)
     if time < EARLIEST:
         raise ValueError(f"{time.isoformat()} lies before 1990; give the time at which it happened")
+    if time > LATEST:
+        raise ValueError(f"{time.isoformat()} lies after 2199; give the time at which it happened")
     return time
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Line = Annotated[str, StringConstraints(max_length=500)]
-Time = Annotated[AwareDatetime, AfterValidator(_plausible)]
+Time = Annotated[AwareDatetime, Strict(False), WrapValidator(_plausible)]  # strict, it would read no text
 
 
 class Data(BaseModel):
@@ -60,5 +75,3 @@ class Event(BaseModel):
         """The value of `type`, for example steward.handoff.opened.v1."""
         default: str = cls.model_fields["type"].default
         return default
-
-

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.envelope import Data, Event, Id, Name, Time
+from schemas.envelope import Data, Event, Id, Line, Name, Time
 
 State = Literal["open", "paused", "accepted", "cancelled"]
 Stage = Literal["noticed", "at_risk", "breached", "passed_125", "passed_200", "met"]
@@ -46,7 +46,7 @@ class Verdict(Data):
 
 class Retraction(Verdict):
     stage: Stage
-    reason: str
+    reason: Line
 
 
 class HandoffChanged(Event):

@@ -6,15 +6,15 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.envelope import Data, Event, Line, Name, Time
 
-Clock = Annotated[str, StringConstraints(pattern=r"^\d{1,2}:\d{2}$")]
+Clock = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,2}:[0-9]{2}$")]
 
 
 class CalendarRule(Data):
     """Working time: a zone, several intervals per weekday, dated holidays."""
 
     zone: Line
-    week: dict[str, tuple[tuple[Clock, Clock], ...]]
-    holidays: tuple[str, ...] = ()
+    week: dict[Line, tuple[tuple[Clock, Clock], ...]]
+    holidays: tuple[Line, ...] = ()
 
 
 class LegRule(Data):

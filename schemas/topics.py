@@ -7,7 +7,17 @@ from schemas import accounts, clock, handoffs, identity, ownership, policies, so
 from schemas.envelope import Event
 
 Service = Literal[
-    "ingest", "identity", "clock", "health", "handoff", "portfolio", "alerting-case", "alerting-desk", "board", "lab", "people"
+    "ingest",
+    "identity",
+    "clock",
+    "health",
+    "handoff",
+    "portfolio",
+    "alerting-case",
+    "alerting-desk",
+    "board",
+    "lab",
+    "people",
 ]
 DAY_MS = 86_400_000
 FOR_EVER = None
@@ -46,7 +56,11 @@ class Topic:
         """Settings of the topic. Append time, because event time in records would let retention eat history."""
         match self.retention:
             case Compacted():
-                kept = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.1"}
+                kept = {
+                    "cleanup.policy": "compact",
+                    "segment.bytes": str(64 << 20),
+                    "min.cleanable.dirty.ratio": "0.1",
+                }
             case Kept(days):
                 ms = -1 if days is None else days * DAY_MS
                 kept = {"cleanup.policy": "delete", "retention.ms": str(ms)}
@@ -56,12 +70,25 @@ class Topic:
         return self.name
 
 
-PROCESSORS: tuple[Service, ...] = ("identity", "health", "handoff", "portfolio", "alerting-case", "alerting-desk")
+PROCESSORS: tuple[Service, ...] = (
+    "identity",
+    "health",
+    "handoff",
+    "portfolio",
+    "alerting-case",
+    "alerting-desk",
+)
 
 SOURCES = Topic(
     "cs.sources",
     "source, or source:run",
-    (sources.SourceRegistered, sources.RunStarted, sources.RunAdvanced, sources.RunFinished, sources.RunAbandoned),
+    (
+        sources.SourceRegistered,
+        sources.RunStarted,
+        sources.RunAdvanced,
+        sources.RunFinished,
+        sources.RunAbandoned,
+    ),
     Compacted(),
     ("ingest",),
     ("clock", "ingest", "board"),
@@ -103,9 +130,7 @@ POLICY = Topic(
 )
 REFERENCE = Topic("cs.reference", "table:as-of", (), Kept(FOR_EVER), ("lab",), PROCESSORS, whole=True)
 HEALTH = Topic("cs.health", "account", (), Compacted(), ("health",), ("portfolio", "board"))
-HEALTH_CHANGES = Topic(
-    "cs.health-changes", "account", (), Kept(800), ("health",), ("alerting-case", "board", "lab")
-)
+HEALTH_CHANGES = Topic("cs.health-changes", "account", (), Kept(800), ("health",), ("alerting-case", "board", "lab"))
 HANDOFFS = Topic(
     "cs.handoffs",
     "account",
@@ -126,7 +151,12 @@ HANDOFFS = Topic(
 ALERTS = Topic("cs.alerts", "account", (), Kept(800), ("alerting-case", "alerting-desk"), ("alerting-case", "board"))
 NOTICES = Topic("cs.notices", "recipient", (), Kept(30), ("alerting-case", "alerting-desk"), ("alerting-desk",))
 COMMANDS = Topic(
-    "cs.commands", "account", (), Kept(30), ("board",), ("handoff", "health", "alerting-case", "alerting-desk")
+    "cs.commands",
+    "account",
+    (),
+    Kept(30),
+    ("board",),
+    ("handoff", "health", "alerting-case", "alerting-desk"),
 )
 PARTS = Topic(
     "cs.parts",

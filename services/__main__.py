@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,7 +11,12 @@ import typer
 from services.core.errors import OperatorError
 from services.runtime.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Live customer health above the CRM.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Live customer health above the CRM.",
+)
 ingest = typer.Typer(no_args_is_help=True, help="Bring facts in.")
 source = typer.Typer(no_args_is_help=True, help="The systems that send facts.")
 handoffs = typer.Typer(no_args_is_help=True, help="What became of handoffs.")
@@ -61,7 +65,9 @@ def handoff() -> None:
 
 @app.command()
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="End when every effect was seen; fail naming what is missing.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when every effect was seen; fail naming what is missing.")
+    ] = False,
 ) -> None:
     """Start everything here, import a small log, and show the breaches as they come."""
     from services.demo import show

@@ -164,9 +164,7 @@ def _spans(calendar: Calendar, begin: Instant, end: Instant) -> Iterator[tuple[I
             continue
         done, midnight = _utc(zone, day, 0), _utc(zone, day, _MIDNIGHT)
         # Read in a gap, an interval may begin after its successor: in order of instants, none hides another.
-        for opens, closes in sorted(
-            (_utc(zone, day, start), _utc(zone, day, end)) for start, end in intervals
-        ):
+        for opens, closes in sorted((_utc(zone, day, start), _utc(zone, day, end)) for start, end in intervals):
             start, end = max(opens, done), min(closes, midnight)
             if start < end:
                 yield start, end
@@ -197,9 +195,7 @@ def _check(calendar: Calendar) -> None:
     for day, intervals in zip(DAY_NAMES, calendar.week, strict=True):
         _check_day(f"{where}, {day}", intervals)
     if not any(calendar.week):
-        raise CalendarError(
-            f'{where} has no working hours; give at least one day, as "mon-fri": [["09:00", "17:00"]].'
-        )
+        raise CalendarError(f'{where} has no working hours; give at least one day, as "mon-fri": [["09:00", "17:00"]].')
     for holiday in calendar.holidays:
         if isinstance(holiday, datetime):  # it is a date for Python, but equals none
             raise CalendarError(f"{where}: the holiday {holiday} has a time; give the date alone.")
@@ -220,9 +216,7 @@ def _check_day(where: str, intervals: tuple[Interval, ...]) -> None:
     for start, end in intervals:
         shown = f"{_clock(start)}-{_clock(end)}"
         if not 0 <= start <= _MIDNIGHT or not 0 <= end <= _MIDNIGHT:
-            raise CalendarError(
-                f"{where}: the interval of minutes {start} to {end} leaves the day; keep to 0 to 1440."
-            )
+            raise CalendarError(f"{where}: the interval of minutes {start} to {end} leaves the day; keep to 0 to 1440.")
         if end <= start:
             raise CalendarError(
                 f"{where}: the interval {shown} does not end after its start; "
@@ -302,8 +296,7 @@ def _interval(where: str, given: object) -> Interval:
 def _minute(where: str, given: object) -> int:
     if not isinstance(given, str) or not _TIME.fullmatch(given):
         raise CalendarError(
-            f"{where}: {given!r} is not a time of day; "
-            'write hours and minutes in quotes, from "00:00" to "24:00".'
+            f'{where}: {given!r} is not a time of day; write hours and minutes in quotes, from "00:00" to "24:00".'
         )
     return int(given[:2]) * 60 + int(given[3:])
 
@@ -316,9 +309,7 @@ def _holiday(where: str, given: object) -> date:
     except ValueError:
         day = None
     if day is None or day.isoformat() != given:  # the parser also takes 20261225 and 2026-W52-5
-        raise CalendarError(
-            f'{where}: the holiday "{given}" is not a date; write year-month-day, as "2026-12-25".'
-        )
+        raise CalendarError(f'{where}: the holiday "{given}" is not a date; write year-month-day, as "2026-12-25".')
     return day
 
 

@@ -3,26 +3,28 @@
 verdict = fold(facts) at the time its clock has reached; outputs = verdict - ledger, retractions included.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
+from typing import TypedDict
 
 from msgspec.structs import replace
 
 from schemas import handoffs as out
-from schemas.envelope import Event
+from schemas.envelope import Data, Event
 from services.core.instants import DAY, Instant, moment
 from services.handoff.machine import View, fold, reached_at
 from services.handoff.model import Entry, Handoff, Happening, Stage, What
 from services.handoff.policy import LegPolicy
 
 SOURCE = "steward/handoff"
+NOT_RAISED = Entry(0, raised=False, correction=0, due=None)
 FACTS_LIMIT = 200
 MAX_LATENESS = 60 * DAY
 SUMMARY_KEPT = 400 * DAY
 
-EVENTS: dict[Stage, type[Event]] = {
+EVENTS: dict[Stage, Callable[..., Event]] = {
     Stage.NOTICED: out.SlaNoticed,
     Stage.AT_RISK: out.SlaAtRisk,
     Stage.BREACHED: out.SlaBreached,
@@ -121,29 +123,55 @@ def _verdicts(
     for clock in running:
         for stage in Stage:
             place = f"{clock.leg.name}/{stage}"
-            entry = ledger.get(place)
+            entry = ledger.get(place, NOT_RAISED)
             at = clock.stages.get(stage)
             # Acceptance is a fact and needs no silence to be believed; the other stages are read from silence.
-            is_true = at is not None and (at <= reached or stage is Stage.MET)
-            if is_true and (entry is None or not entry.raised):
-                ledger[place] = Entry((entry.n if entry else 0) + 1, raised=True, correction=0, due=clock.due)
-            elif is_true and entry is not None and entry.due != clock.due:
-                ledger[place] = replace(entry, due=clock.due, correction=entry.correction + 1)
-            elif not is_true and entry is not None and entry.raised:
+            if at is not None and (at <= reached or stage is Stage.MET):
+                said = _said(entry, clock.due)
+                if said != entry:
+                    ledger[place] = said
+                    yield writer.verdict(clock, stage, said, at)
+            elif entry.raised:
                 ledger[place] = replace(entry, raised=False)
                 yield writer.retraction(clock, stage, entry)
-                continue
-            else:
-                continue
-            assert at is not None
-            yield writer.verdict(clock, stage, ledger[place], at)
+
+
+def _said(entry: Entry, due: Instant) -> Entry:
+    """The entry once a stage that is true has been published: raised, corrected, or as it was."""
+    if not entry.raised:
+        return Entry(entry.n + 1, raised=True, correction=0, due=due)
+    if entry.due != due:
+        return replace(entry, due=due, correction=entry.correction + 1)
+    return entry
+
+
+class _Said(TypedDict):
+    """What every verdict says, as keywords."""
+
+    handoff: str
+    kind: str
+    leg: str
+    alert: str
+    transition: str
+    n: int
+    correction: int
+    due: datetime
+    accepted: datetime | None
+    owner: str | None
+    policy: int
 
 
 class _Writer:
     """Writes the events of one handoff; ids are hashes of what they say, never of when it was said."""
 
     def __init__(self, account: str, name: str, handoff: Handoff, view: View, version: int) -> None:
-        self._account, self._name, self._handoff, self._view, self._version = account, name, handoff, view, version
+        self._account, self._name, self._handoff, self._view, self._version = (
+            account,
+            name,
+            handoff,
+            view,
+            version,
+        )
 
     def state(self, running: Sequence[Clock]) -> tuple[str, Event | None]:
         """The digest of the present state, and the event that shows it where it differs from the last one shown."""
@@ -187,7 +215,7 @@ class _Writer:
         at = max(fact.at for fact in self._handoff.facts)
         return self._event(out.SlaRetracted, f"{transition}.retracted", at, data)
 
-    def _said(self, clock: Clock, transition: str, entry: Entry) -> dict[str, object]:
+    def _said(self, clock: Clock, transition: str, entry: Entry) -> "_Said":
         view = self._view
         return {
             "handoff": self._name,
@@ -203,7 +231,7 @@ class _Writer:
             "policy": self._version,
         }
 
-    def _event(self, kind: type[Event], name: str, at: Instant, data: object) -> Event:
+    def _event(self, kind: Callable[..., Event], name: str, at: Instant, data: Data) -> Event:
         return kind(
             id=name,
             source=SOURCE,
@@ -238,4 +266,3 @@ def _why(clock: Clock, stage: Stage, view: View) -> str:
     if view.accepted is not None and view.accepted <= clock.due:
         return f"it was accepted at {moment(view.accepted).isoformat()}, in time"
     return f"the clock is due at {moment(clock.due).isoformat()} now"
-

@@ -130,7 +130,8 @@ class HandoffProcessor:
         if opening.kind not in self._kinds(policy):
             known = ", ".join(sorted(policy.handoffs))
             return DeadLetter(
-                Reason.POLICY, f"kind '{opening.kind}' is not in policy version {policy.version}, which has {known}"
+                Reason.POLICY,
+                f"kind '{opening.kind}' is not in policy version {policy.version}, which has {known}",
             )
         return None
 

@@ -19,7 +19,9 @@ LOOK_BACK = 64  # offsets: marks and the markers of their transactions
 RIVAL_SECONDS = 10 * SECOND
 
 # What a processor may read by partition, and whole.
-COVERED = tuple(topic for topic in BUILT if topic is not CLOCK and not topic.whole and {*topic.consumers} & {*PROCESSORS})
+COVERED = tuple(
+    topic for topic in BUILT if topic is not CLOCK and not topic.whole and {*topic.consumers} & {*PROCESSORS}
+)
 TABLES = (POLICY,)
 
 
@@ -105,10 +107,14 @@ def _marks(
         )
         key = str(number)
         event = ClockAdvanced(
-            id=f"{now.at}.{number}", source=SOURCE, subject=key, partitionkey=key, time=moment(now.at), data=mark
+            id=f"{now.at}.{number}",
+            source=SOURCE,
+            subject=key,
+            partitionkey=key,
+            time=moment(now.at),
+            data=mark,
         )
-        record = (key.encode(), codec.encode(event), [])
-        writes.append(kafka.Write(settings.topic(CLOCK), number, [record]))
+        writes.append(kafka.Write(settings.topic(CLOCK), number, [(key.encode(), codec.encode(event), [])]))
     return writes
 
 
@@ -139,5 +145,6 @@ async def _last_mark(settings: Settings) -> tuple[Mark, Instant] | None:
     if not records:
         return None
     event = codec.decode(CLOCK, records[-1].value or b"")
-    assert isinstance(event, ClockAdvanced)
+    if not isinstance(event, ClockAdvanced):
+        raise TypeError(f"{CLOCK} holds {event.type}")  # the codec admits one type there
     return event.data, records[-1].timestamp * 1000

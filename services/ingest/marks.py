@@ -47,9 +47,7 @@ class Runs:
         return {name: run.through for name, run in self.known.items() if not run.closed}
 
     def closed(self, at: Instant) -> dict[str, Instant]:
-        return {
-            name: run.told for name, run in self.known.items() if run.closed and at - run.told < CLOSED_LISTED
-        }
+        return {name: run.told for name, run in self.known.items() if run.closed and at - run.told < CLOSED_LISTED}
 
     def stalled(self, at: Instant) -> tuple[str, ...]:
         return tuple(

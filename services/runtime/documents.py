@@ -54,11 +54,12 @@ def load(path: Path, model: type[M]) -> M:
         raise _refusal(path, [(unfit.line, str(unfit))]) from None
     if not isinstance(plain, dict):
         what = "the file is empty" if plain is None else "this is not a mapping"
-        raise _refusal(path, [(lines[()], f"{what}; keys and their values belong here, such as {_example(model)}")])
+        example = next(iter(model.model_fields), "key")
+        raise _refusal(path, [(lines[()], f"{what}; keys and their values belong here, such as '{example}: …'")])
     try:
         return model.model_validate_json(dumps(plain), extra="forbid")
     except ValidationError as error:
-        raise _refusal(path, sorted(_mistakes(error, lines, _names(model)))) from None
+        raise _refusal(path, sorted(_mistakes(error, lines, _keys(model)))) from None
 
 
 def _refusal(path: Path, found: Sequence[tuple[int, str]]) -> DocumentError:
@@ -83,8 +84,9 @@ def _parsed(path: Path, text: str) -> object:
     try:
         return YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
-        key = (error.problem or "").split('"')[1]
-        raise _refusal(path, [(_line_of(error), f"the key '{key}' stands here a second time; keep one of them")]) from None
+        key = (error.problem or "").partition('"')[2].partition('"')[0]
+        twice = f"the key '{key}' stands here a second time; keep one of them"
+        raise _refusal(path, [(_line_of(error), twice)]) from None
     except MarkedYAMLError as error:
         why = ", ".join(part for part in (error.problem, error.context) if part)
         raise _refusal(path, [(_line_of(error), f"this is not readable YAML: {why}")]) from None
@@ -114,7 +116,8 @@ def _plain(node: object, place: Place, lines: Lines) -> Any:
         case Sequence() if not isinstance(node, bytes):
             return [_item(node, number, place, lines) for number in range(len(node))]
         case _:
-            raise _Unfit(lines[place], f"the tag of this value means nothing here; write {_path(place)} without it")
+            where = ".".join(str(part) for part in place) or "the document"
+            raise _Unfit(lines[place], f"the tag of this value means nothing here; write {where} without it")
 
 
 def _item(parent: Any, key: Any, place: Place, lines: Lines) -> Any:
@@ -122,28 +125,31 @@ def _item(parent: Any, key: Any, place: Place, lines: Lines) -> Any:
         raise _Unfit(lines[place], f"the key {key!r} is not a word")
     inner = (*place, key if isinstance(parent, Sequence) else str(key))
     value = parent[key]
-    # Of a merged key (<<) the line is unknown. Of a value it is misleading when it is absent or an alias.
-    marks = parent.lc.data.get(key, [lines[place] - 1]) if parent.lc.data else [lines[place] - 1]
-    scalar = isinstance(value, str | int | float | date)
-    lines[inner] = 1 + (marks[2] if scalar and len(marks) > 2 and marks[2] > marks[0] else marks[0])
+    # Of a merged key (<<) no line is known. A value's own line counts only where it follows its key's:
+    # an absent value is noted on the next line, an alias on that of its anchor.
+    own = lines[place] - 1
+    marks = (parent.lc.data or {}).get(key, (own, 0))
+    key_line, value_line = marks[0], marks[-2]
+    follows = isinstance(value, str | int | float | date) and value_line > key_line
+    lines[inner] = 1 + (value_line if follows else key_line)
     return _plain(value, inner, lines)
 
 
-def _path(place: Place) -> str:
-    return ".".join(str(part) for part in place)
-
-
-def _mistakes(error: ValidationError, lines: Lines, names: frozenset[str]) -> Iterator[tuple[int, str]]:
+def _mistakes(error: ValidationError, lines: Lines, keys: frozenset[str]) -> Iterator[tuple[int, str]]:
     told = sentences(error, limit=error.error_count())
-    for mistake, sentence in zip(error.errors(include_url=False), told, strict=True):
+    found = list(zip(error.errors(include_url=False), told, strict=True))
+    strangers = [mistake["loc"] for mistake, _ in found if mistake["type"] == "extra_forbidden"]
+    meant = {place: _closest(str(place[-1]), keys) for place in strangers}
+    misspelt = {(*place[:-1], key) for place, key in meant.items()}
+    for mistake, sentence in found:
         place = mistake["loc"]
-        if mistake["type"] == "extra_forbidden":
-            yield _line(place, lines), _stranger(str(place[-1]), names)
+        if place in meant:
+            yield _line(place, lines), _stranger(str(place[-1]), meant[place], keys)
         elif not place:
             # A check over the whole document begins with the path of the value at fault.
             text = sentence.removeprefix("the record: ")
             yield _line(_named(text, lines), lines), text
-        else:
+        elif mistake["type"] != "missing" or place not in misspelt:
             yield _line(place, lines), sentence
 
 
@@ -156,22 +162,22 @@ def _line(place: Place, lines: Lines) -> int:
 
 def _named(text: str, lines: Lines) -> Place:
     path = text.partition(" ")[0]
-    return next((place for place in lines if place and _path(place) == path), ())
+    return next((place for place in lines if place and ".".join(map(str, place)) == path), ())
 
 
-def _stranger(key: str, names: frozenset[str]) -> str:
-    close = get_close_matches(key, names - {key}, n=1)
-    if key in names:
-        return f"'{key}' is not a key here, though it is one elsewhere; is it indented too little or too much?"
-    return f"'{key}' is not a key here" + (f"; did you mean '{close[0]}'?" if close else "; remove it")
+def _closest(key: str, keys: frozenset[str]) -> str | None:
+    return next(iter(get_close_matches(key, keys - {key}, n=1)), None)
+
+
+def _stranger(key: str, meant: str | None, keys: frozenset[str]) -> str:
+    if key in keys:
+        return f"'{key}' is not a key here, but elsewhere in this file; is it indented as it should be?"
+    return f"'{key}' is not a key here" + (f"; did you mean '{meant}'?" if meant else "; remove it")
 
 
 @cache
-def _names(model: type[BaseModel]) -> frozenset[str]:
+def _keys(model: type[BaseModel]) -> frozenset[str]:
     """Every key that the model or one inside it may have."""
     schema = model.model_json_schema()
-    return frozenset(name for part in (schema, *schema.get("$defs", {}).values()) for name in part.get("properties", {}))
-
-
-def _example(model: type[BaseModel]) -> str:
-    return f"'{next(iter(model.model_fields), 'key')}: …'"
+    parts = (schema, *schema.get("$defs", {}).values())
+    return frozenset(key for part in parts for key in part.get("properties", {}))

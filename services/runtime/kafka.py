@@ -1,16 +1,16 @@
 """The one door to Kafka outside the engine's consumer: topics, readers, publishers and transactions.
 
-    BrokerAway        nobody answers at the address
-    TopicMismatch     a topic on the broker is not as the catalogue says
-    Refused           the broker refused a write or fenced the writer: the producer is dead
-    └── TooLarge      one record is larger than a batch may be
+BrokerAway        nobody answers at the address
+TopicMismatch     a topic on the broker is not as the catalogue says
+Refused           the broker refused a write or fenced the writer: the producer is dead
+└── TooLarge      one record is larger than a batch may be
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -83,31 +83,46 @@ async def admin(settings: Settings, patience: float = 10.0) -> AsyncIterator[AIO
         await _bounded(client.close())
 
 
-async def ensure_topics(settings: Settings, wanted: Mapping[str, Mapping[str, str]], patience: float = 10.0) -> list[str]:
+async def ensure_topics(
+    settings: Settings, wanted: Mapping[str, Mapping[str, str]], patience: float = 10.0
+) -> list[str]:
     """Create the topics that are missing (name without prefix → settings) and check the others' partitions.
 
     Answers the names created. Raises TopicMismatch with a sentence, BrokerAway.
     """
     async with admin(settings, patience) as client:
-        existing = await client.list_topics()
-        missing = [name for name in wanted if settings.topic(name) not in existing]
+        there = await client.list_topics()
+        missing = [name for name in wanted if settings.topic(name) not in there]
         for name in missing:
             await _create(client, settings, name, dict(wanted[name]))
-        described = await _described(client, [settings.topic(name) for name in wanted])
-    for topic in described:
+        await _check_partitions(client, settings, wanted)
+    return missing
+
+
+async def existing(settings: Settings, wanted: Sequence[str], patience: float = 10.0) -> list[str]:
+    """Those of the wanted topics that exist. Raises TopicMismatch with a sentence, BrokerAway."""
+    async with admin(settings, patience) as client:
+        there = await client.list_topics()
+        found = [name for name in wanted if settings.topic(name) in there]
+        await _check_partitions(client, settings, found)
+    return found
+
+
+async def _check_partitions(client: AIOKafkaAdminClient, settings: Settings, names: Iterable[str]) -> None:
+    for topic in await _described(client, [settings.topic(name) for name in names]):
         found = len(topic["partitions"])
         if found != settings.partitions:
             raise TopicMismatch(
                 f"topic {topic['topic']} has {found} partitions, STEWARD_PARTITIONS says {settings.partitions}; "
                 f"a topic's partitions are chosen once: set STEWARD_PARTITIONS={found}, or use another STEWARD_PREFIX"
             )
-    return missing
 
 
 async def _described(client: AIOKafkaAdminClient, names: Sequence[str]) -> list[dict[str, Any]]:
     # A topic just created may be unknown to the broker that answers, or not have its partitions yet.
-    for _ in range(CREATE_TRIES):
-        described: list[dict[str, Any]] = await client.describe_topics(names)
+    described: list[dict[str, Any]] = []
+    for _ in range(CREATE_TRIES if names else 0):
+        described = await client.describe_topics(names)
         if all(topic["partitions"] for topic in described):
             return described
         await asyncio.sleep(0.25)
@@ -281,7 +296,7 @@ class Publisher:
             request_timeout_ms=REQUEST_MS,
         )
 
-    async def __aenter__(self) -> "Publisher":
+    async def __aenter__(self) -> Self:
         try:
             await self._producer.start()
         except KafkaConnectionError:

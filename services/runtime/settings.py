@@ -28,13 +28,20 @@ class Settings(BaseSettings):
     replication: int = Field(default=1, ge=1, le=9, description="Replicas of each topic that Steward creates.")
     policy: Path = Field(default=Path("deploy/policy/steward.yaml"), description="First version of the policy.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
-    http_port: int | None = Field(default=None, ge=0, le=65535, description="Serves /metrics /live /ready; 0: any port.")
+    http_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Serves /metrics /live /ready; 0: any port."
+    )
     clock_interval_ms: int = Field(default=100, ge=10, le=10_000, description="Between two marks of the clock.")
     grace_seconds: int = Field(default=60, ge=0, le=3600, description="How late an event may be and not be missed.")
     redelivery_seconds: int = Field(default=600, ge=0, description="How long vendors queue after an outage of ours.")
     flush_ms: int = Field(default=50, ge=0, le=5000, description="Least time between two flushes of a partition.")
     session_seconds: int = Field(default=10, ge=3, le=60, description="Silence after which a worker counts as dead.")
     transaction_seconds: int = Field(default=30, ge=5, le=900, description="Life of a flush's transaction.")
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which another process gets the same settings."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
     def topic(self, topic: Topic | str) -> str:
         """The topic's name on the broker."""

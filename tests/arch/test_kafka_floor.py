@@ -23,8 +23,6 @@ def test_the_floor_holds_in_ci_only(
     ci: str, source: str, code: int, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", ci)
-    pytester.makeini(
-        "[pytest]\nmarkers = kafka: needs Apache Kafka\nasyncio_default_fixture_loop_scope = function\n"
-    )
+    pytester.makeini("[pytest]\nmarkers = kafka: needs Apache Kafka\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(source)
     assert pytester.runpytest_inprocess("-p", "tests.kafka_floor").ret == code

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [
-    path for part in ("schemas", "services", "tests", "bench") for path in sorted((ROOT / part).rglob("*.py"))
-]
+SOURCES = [path for part in ("schemas", "services", "tests", "bench") for path in sorted((ROOT / part).rglob("*.py"))]
 
 # Refuses every socket, also those opened by C code, and reports each module that wants one on import.
 # gethostname is let through: it reads this machine's own name, and Faust does so when it is imported.
@@ -99,12 +97,8 @@ def test_every_module_imports_without_a_socket() -> None:
     assert failures_of_import([module_name(path) for path in product]) == {}
 
 
-@pytest.mark.parametrize(
-    "call", ["socket.socket()", "socket.getaddrinfo('localhost', 80)", "_socket.socket()"]
-)
-def test_a_socket_opened_on_import_is_noticed(
-    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("call", ["socket.socket()", "socket.getaddrinfo('localhost', 80)", "_socket.socket()"])
+def test_a_socket_opened_on_import_is_noticed(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "talkative.py").write_text(f"import _socket, socket\n{call}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert list(failures_of_import(["talkative", "this"])) == ["talkative"]

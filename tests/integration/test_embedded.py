@@ -28,9 +28,7 @@ from services.runtime.embedded.wire import kafka_answers, redis_answers
 ROOT = Path(__file__).parents[2]
 LOG_APPEND_TIME = 1  # in a record's timestamp_type
 
-on_linux = pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux tells a child of its parent's death"
-)
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 each_server = pytest.mark.parametrize(
     ("start", "answers"),
     [
@@ -80,9 +78,7 @@ def test_a_taken_port_is_avoided_or_reported(
 
 
 def test_a_port_taken_after_the_look_is_noticed_although_somebody_answers_there(tmp_path: Path) -> None:
-    listen = (
-        "import socket, sys, time; s = socket.create_server((sys.argv[1], int(sys.argv[2]))); time.sleep(60)"
-    )
+    listen = "import socket, sys, time; s = socket.create_server((sys.argv[1], int(sys.argv[2]))); time.sleep(60)"
     others: list[socket.socket] = []
 
     def command(port: int) -> Sequence[str]:
@@ -98,14 +94,10 @@ def test_a_port_taken_after_the_look_is_noticed_although_somebody_answers_there(
 
 def test_a_start_that_fails_says_why_without_the_noise(tmp_path: Path) -> None:
     printed = "noida: weak version `GLIBC_2.39' not found\n\ndisk full\n\tat java.lang.Thread\n"
-    program = Program(
-        "broken", lambda _: [sys.executable, "-c", f"exit({printed!r})"], is_open, patience=15.0
-    )
+    program = Program("broken", lambda _: [sys.executable, "-c", f"exit({printed!r})"], is_open, patience=15.0)
     with pytest.raises(StartFailed) as failure:
         launch(program, tmp_path, None, insist=False)
-    assert str(failure.value) == (
-        "broken ended with code 1 before it was ready. The end of its log:\ndisk full"
-    )
+    assert str(failure.value) == ("broken ended with code 1 before it was ready. The end of its log:\ndisk full")
 
 
 def test_a_server_that_does_not_answer_in_time_is_reported_and_ended(tmp_path: Path) -> None:
@@ -130,9 +122,7 @@ def test_a_server_outlives_the_thread_that_started_it_and_dies_with_the_process(
     start: Callable[[Path], Server], answers: Callable[[int], bool], tmp_path: Path
 ) -> None:
     source = PARENT.format(module=start.__module__, start=start.__name__, folder=str(tmp_path))
-    with subprocess.Popen(
-        [sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid, port = (int(number) for number in parent.stdout.readline().split())
         assert answers(port)
@@ -182,12 +172,8 @@ def test_the_command_for_people_says_how_to_use_it_and_cleans_up(
 @pytest.mark.parametrize(
     ("programs", "reason"),
     [
-        pytest.param(
-            {}, "Apache Kafka needs Java 17 or newer, and there is no java on the PATH.", id="no Java"
-        ),
-        pytest.param(
-            {"java": 11}, "Apache Kafka needs Java 17 or newer, and {java} is Java 11.", id="old Java"
-        ),
+        pytest.param({}, "Apache Kafka needs Java 17 or newer, and there is no java on the PATH.", id="no Java"),
+        pytest.param({"java": 11}, "Apache Kafka needs Java 17 or newer, and {java} is Java 11.", id="old Java"),
         pytest.param(
             {"java": 17},
             "Apache Kafka 4.1.1 is not in the cache, and there is no mvn to fetch it.",
@@ -268,9 +254,7 @@ async def test_a_committed_transaction_is_read_and_an_aborted_one_is_not(broker:
     assert await read(broker, topic) == [b"committed", b"committed later"]
 
 
-async def test_the_end_of_committed_records_stands_before_an_open_transaction(
-    broker: Server, prefix: str
-) -> None:
+async def test_the_end_of_committed_records_stands_before_an_open_transaction(broker: Server, prefix: str) -> None:
     await create(broker, topic := f"{prefix}facts")
     async with producing(broker, transactional_id=f"{prefix}writer") as producer:
         async with producer.transaction():
@@ -350,9 +334,7 @@ async def producing(server: Server, **settings: Any) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def reading(server: Server, topic: str, isolation: str = "read_committed") -> AsyncIterator[Any]:
     """A consumer at the beginning of partition 0; not by `seek_to_beginning`, which may land at the end."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=server.bootstrap, isolation_level=isolation, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=server.bootstrap, isolation_level=isolation, enable_auto_commit=False)
     await consumer.start()
     try:
         partition = TopicPartition(topic, 0)
@@ -411,9 +393,7 @@ def is_open(port: int) -> bool:
 
 def is_running(pid: int) -> bool:
     """Whether there is such a process, other than a dead one that nobody has asked for its exit code."""
-    found = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(found.strip()) and not found.strip().startswith("Z")
 
 

@@ -79,9 +79,7 @@ class Naive:
 
     def between(self, a: datetime, b: datetime) -> int:
         spans = self.spans(a, b)
-        return sum(
-            size for minute, size in _minutes(a, b) if any(start <= minute < end for start, end in spans)
-        )
+        return sum(size for minute, size in _minutes(a, b) if any(start <= minute < end for start, end in spans))
 
     def add(self, t: datetime, worked: int) -> datetime | None:
         """None if the working time is not used up in eight days."""
@@ -148,9 +146,7 @@ def changes(draw: st.DrawFn) -> tuple[str, set[date], datetime, datetime]:
     offsets = st.integers(-2 * DAY, 2 * DAY) | st.integers(-60, 60).map(lambda half: half * 30 * MINUTE)
     first, second = sorted((draw(offsets), draw(offsets)))
     assume(second - first <= 3 * DAY)
-    holidays = draw(
-        st.sets(st.integers(-2, 2).map(lambda step: middle.date() + timedelta(days=step)), max_size=2)
-    )
+    holidays = draw(st.sets(st.integers(-2, 2).map(lambda step: middle.date() + timedelta(days=step)), max_size=2))
     return zone, holidays, middle + timedelta(microseconds=first), middle + timedelta(microseconds=second)
 
 
@@ -162,9 +158,7 @@ def calendars(draw: st.DrawFn) -> Calendar:
 
 
 instants = st.integers(instant(datetime(2009, 1, 1, tzinfo=UTC)), instant(datetime(2014, 1, 1, tzinfo=UTC)))
-amounts = st.one_of(
-    st.integers(0, 4).map(lambda hours: hours * HOUR), st.integers(1, 30 * HOUR), st.integers(0, 5)
-)
+amounts = st.one_of(st.integers(0, 4).map(lambda hours: hours * HOUR), st.integers(1, 30 * HOUR), st.integers(0, 5))
 
 
 # --- the laws -----------------------------------------------------------------------------------------------
@@ -172,9 +166,7 @@ amounts = st.one_of(
 
 @settings(deadline=None)
 @given(calendars(), instants, amounts)
-def test_add_gives_the_earliest_instant_with_this_working_time(
-    calendar: Calendar, t: Instant, worked: int
-) -> None:
+def test_add_gives_the_earliest_instant_with_this_working_time(calendar: Calendar, t: Instant, worked: int) -> None:
     due = calendar.add(t, worked)
     assert calendar.between(t, due) == worked
     if worked:
@@ -195,9 +187,7 @@ def test_adding_what_lay_between_never_passes_the_end(calendar: Calendar, a: Ins
 
 @settings(deadline=None)
 @given(calendars(), st.lists(instants, min_size=3, max_size=3).map(sorted))
-def test_between_adds_up_and_never_exceeds_the_time_that_passed(
-    calendar: Calendar, three: list[Instant]
-) -> None:
+def test_between_adds_up_and_never_exceeds_the_time_that_passed(calendar: Calendar, three: list[Instant]) -> None:
     a, b, c = three
     assert calendar.between(a, b) + calendar.between(b, c) == calendar.between(a, c)
     assert 0 <= calendar.between(a, b) <= b - a

@@ -16,13 +16,12 @@ from services.core.worktime import DAY_NAMES, Calendar, CalendarError, calendar_
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/design/vectors/sla.json"
 VECTORS: dict[str, Any] = json.loads(SHARED.read_text()) if SHARED.exists() else {}
-needs_vectors = pytest.mark.skipif(
-    not VECTORS, reason="../shared/design/vectors/sla.json is not beside this checkout"
-)
+needs_vectors = pytest.mark.skipif(not VECTORS, reason="../shared/design/vectors/sla.json is not beside this checkout")
 
 OFFICE = {"mon-fri": [["09:00", "17:00"]]}
 ALWAYS = {"mon-sun": [["00:00", "24:00"]]}
 NEW_YORK = calendar_hours("America/New_York", OFFICE, name="ny")
+UTC_OFFICE = calendar_hours("UTC", OFFICE, name="utc")
 LUNCH = calendar_hours("Europe/Berlin", {"mon-fri": [["08:00", "12:00"], ["13:30", "18:00"]]}, name="lunch")
 
 
@@ -163,9 +162,7 @@ def test_a_target_is_due_at_the_earliest_instant_that_has_this_working_time(
 
 
 @pytest.mark.parametrize(("book", "row"), cases("pause"))
-def test_a_pause_moves_the_due_time_by_the_working_time_it_lasted(
-    book: dict[str, Any], row: dict[str, Any]
-) -> None:
+def test_a_pause_moves_the_due_time_by_the_working_time_it_lasted(book: dict[str, Any], row: dict[str, Any]) -> None:
     calendar, target = calendar_of(book, row["calendar"]), hours(row["hours"])
     before = calendar.between(at(row["start"]), at(row["paused"]))
     due = calendar.add(at(row["resumed"]), target - before)
@@ -176,16 +173,12 @@ def test_a_pause_moves_the_due_time_by_the_working_time_it_lasted(
 @pytest.mark.parametrize(("book", "row"), cases("stages"))
 def test_the_stages_of_a_leg_fall_on_these_instants(book: dict[str, Any], row: dict[str, Any]) -> None:
     calendar, start = calendar_of(book, row["calendar"]), at(row["start"])
-    reached = [
-        moment(calendar.add(start, offset)) for _, offset in stage_offsets(hours(row["hours"])).items()
-    ]
+    reached = [moment(calendar.add(start, offset)) for _, offset in stage_offsets(hours(row["hours"])).items()]
     assert reached == [moment(at(row[share])) for share in ("0.50", "0.75", "1.00", "1.25", "2.00")]
 
 
 @pytest.mark.parametrize(("book", "row"), cases("short_targets"))
-def test_a_short_target_keeps_its_stages_in_order_and_apart(
-    book: dict[str, Any], row: dict[str, Any]
-) -> None:
+def test_a_short_target_keeps_its_stages_in_order_and_apart(book: dict[str, Any], row: dict[str, Any]) -> None:
     stages = stage_offsets(hours(row["target_h"]))
     assert stages.noticed == (hours(row["notice_h"]) if "notice_h" in row else row["notice"])
     assert stages.at_risk == hours(row["at_risk_h"])
@@ -257,9 +250,7 @@ def test_hours_at_a_change_of_clocks_are_these_spans_of_utc(
     assert spans == expected
 
 
-@pytest.mark.parametrize(
-    "zone", ["UTC", "America/New_York", "Pacific/Apia", "Australia/Lord_Howe", "America/St_Johns"]
-)
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Apia", "Australia/Lord_Howe", "America/St_Johns"])
 def test_a_calendar_around_the_clock_is_plain_subtraction(zone: str) -> None:
     calendar = calendar_hours(zone, ALWAYS)
     start = at("2008-05-03T04:05:06.000007+00:00")
@@ -274,12 +265,19 @@ def test_a_calendar_around_the_clock_is_plain_subtraction(zone: str) -> None:
 def test_no_work_passes_backwards_or_in_no_time() -> None:
     noon = at("2026-01-29T12:00:00-05:00")
     assert NEW_YORK.between(noon, noon) == 0
-    assert NEW_YORK.between(noon, noon - HOUR) == 0
+    assert NEW_YORK.between(noon, noon - 1) == 0
     assert NEW_YORK.add(noon, 0) == noon
 
 
 def test_before_1970_time_passes_as_after_it() -> None:
     assert NEW_YORK.add(at("1969-12-31T16:00:00-05:00"), 2 * HOUR) == at("1970-01-01T10:00:00-05:00")
+
+
+def test_whole_days_of_work_are_done_at_the_end_of_a_day_in_every_week_of_three_years() -> None:
+    start = at("2026-01-01T09:00:00+00:00")
+    dues = [moment(UTC_OFFICE.add(start, days * 8 * HOUR)) for days in range(1, 3 * 52 * 5)]
+    assert {(due.hour, due.minute, due.microsecond) for due in dues} == {(17, 0, 0)}
+    assert dues == sorted(set(dues))
 
 
 def test_touching_intervals_are_one() -> None:
@@ -378,9 +376,7 @@ def test_a_calendar_at_fault_is_refused_with_a_sentence(arguments: dict[str, Any
     ("week", "sentence"),
     [
         pytest.param(((),) * 6, "has a week of 6 days; give seven, Monday first.", id="six days"),
-        pytest.param(
-            (((0, 1441),),) * 7, "the interval of minutes 0 to 1441 leaves the day", id="beyond midnight"
-        ),
+        pytest.param((((0, 1441),),) * 7, "the interval of minutes 0 to 1441 leaves the day", id="beyond midnight"),
         pytest.param(
             (((780, 900), (540, 720)),) * 7,
             "09:00-12:00 overlaps 13:00-15:00 or stands before it",
@@ -448,9 +444,7 @@ def test_an_instant_is_exact_and_comes_back_as_the_same_moment(given: datetime, 
 
 
 def test_a_time_without_zone_names_no_instant() -> None:
-    with pytest.raises(
-        ValueError, match=r"^The time 2026-01-30T16:00:00 has no zone, so it names no instant; "
-    ):
+    with pytest.raises(ValueError, match=r"^The time 2026-01-30T16:00:00 has no zone, so it names no instant; "):
         instant(datetime(2026, 1, 30, 16))  # noqa: DTZ001
 
 

@@ -11,9 +11,7 @@ def packaged_binary(package: str, distribution: str, pattern: str) -> Path:
     """The one executable in an installed package that matches the pattern; the package is not imported."""
     spec = find_spec(package)
     if spec is None:
-        raise Unavailable(
-            f"The package {distribution} is not installed; it comes with Steward's extra `embedded`."
-        )
+        raise Unavailable(f"The package {distribution} is not installed; it comes with Steward's extra `embedded`.")
     found = [path for folder in spec.submodule_search_locations or () for path in Path(folder).glob(pattern)]
     if len(found) != 1:
         raise Unavailable(f"The package {distribution} has no server for this machine; use an external one.")

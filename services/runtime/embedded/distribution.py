@@ -159,8 +159,6 @@ def _java() -> str:
 @cache
 def _version(java: str) -> str:
     try:
-        return subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
-        ).stderr
+        return subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -99,9 +99,7 @@ class Child:
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             text = log.read().decode(errors="replace")
-        said = [
-            line for line in text.splitlines() if line.strip() and not any(noise in line for noise in _NOISE)
-        ]
+        said = [line for line in text.splitlines() if line.strip() and not any(noise in line for noise in _NOISE)]
         if not said:
             return " It wrote nothing to its log."
         return "\n".join([" The end of its log:", *said[-lines:]])

@@ -95,9 +95,7 @@ def _await_answer(program: Program, child: Child, port: int) -> None:
             return
         code = child.exit_code()
         if code is not None:
-            raise StartFailed(
-                f"{program.name} ended with code {code} before it was ready.{child.last_words()}"
-            )
+            raise StartFailed(f"{program.name} ended with code {code} before it was ready.{child.last_words()}")
         time.sleep(_LOOK_EVERY)
     late = f"{program.name} did not answer on {HOST}:{port} within {program.patience:.0f} s."
     raise StartFailed(f"{late}{child.last_words()}")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Generic
 
 from services.core.processor import S
@@ -101,10 +102,8 @@ class Lane(Generic[S]):
         """Return when something changed (not sooner than the flush interval), or positions have waited long."""
         while True:
             ride = self._flushed_at + RIDE_SECONDS - clock.elapsed()
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(ride, 0.01))
-            except TimeoutError:
-                pass
             self._wake.clear()
             if self.partition.changed or (self.partition.moved and (ride <= 0 or not self.ready)):
                 break

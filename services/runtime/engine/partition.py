@@ -67,9 +67,7 @@ class Cut:
 class Partition(Generic[S]):
     """State, positions, marks and due times of one partition."""
 
-    def __init__(
-        self, number: int, count: int, processor: Processor[S], tables: Tables, metrics: Metrics
-    ) -> None:
+    def __init__(self, number: int, count: int, processor: Processor[S], tables: Tables, metrics: Metrics) -> None:
         self.number = number
         self.processor = processor.name
         self.meta = Meta(version=processor.version)
@@ -191,8 +189,9 @@ class Partition(Generic[S]):
             self._timers.arm(key, self._processor.dues(state))
         for output in decision.outputs:
             event = output.event
-            written = (event.partitionkey.encode(), codec.encode(event), [])
-            self._outputs.setdefault(output.topic.name, []).append(written)
+            self._outputs.setdefault(output.topic.name, []).append(
+                (event.partitionkey.encode(), codec.encode(event), [])
+            )
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -263,9 +262,10 @@ class Partition(Generic[S]):
         self.meta.flush += 1
         meta = Meta(dict(self.meta.positions), self.meta.flush, dict(self.meta.closed), self._processor.version)
         state, encode = self._state, self._processor.encode
-        changelog: list[Record] = [(META, meta.encode(), [])]
-        for key in self._dirty:
-            changelog.append((key.encode(), encode(state[key]) if key in state else None, []))
+        changelog: list[Record] = [
+            (META, meta.encode(), []),
+            *((key.encode(), encode(state[key]) if key in state else None, []) for key in self._dirty),
+        ]
         cut = Cut(meta, changelog, self._outputs)
         self._dirty, self._outputs, self._closed_changed, self.pending = {}, {}, False, 0
         return cut

@@ -24,7 +24,9 @@ class Tables:
     def covers(self, ends: Mapping[str, tuple[int, ...]]) -> bool:
         """Has every global topic been read up to these ends? Topics that are not read here do not count."""
         wanted = ends.get(POLICY.name, ())
-        return all(self._read.get(partition, 0) >= end for partition, end in zip(self._partitions, wanted, strict=False))
+        return all(
+            self._read.get(partition, 0) >= end for partition, end in zip(self._partitions, wanted, strict=False)
+        )
 
     async def loaded(self) -> None:
         """Wait until the tables have been read to the end they had at start."""

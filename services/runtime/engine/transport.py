@@ -56,7 +56,7 @@ class BatchConsumer(driver.Consumer):
 
     @property
     def _engine(self) -> Receiver:
-        engine: Receiver = self.app.engine
+        engine: Receiver = self.app.engine  # type: ignore[attr-defined]  # EngineApp has it
         return engine
 
     def _new_consumer_thread(self) -> BatchThread:
@@ -88,7 +88,10 @@ class BatchConsumer(driver.Consumer):
                 # Taken before the fetch: whatever changes while it waits makes its records stale.
                 before = self._engine.incarnation, self.app.consumer_generation_id
                 fetched, _ = await self._wait_next_records(1.0)
-                if (self._engine.incarnation, self.app.consumer_generation_id) != before or not self.flow_active:
+                if (
+                    self._engine.incarnation,
+                    self.app.consumer_generation_id,
+                ) != before or not self.flow_active:
                     self._must_seek = True
                     await asyncio.sleep(0)
                     continue

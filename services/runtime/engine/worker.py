@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 import faust
 import uvloop
@@ -42,9 +42,15 @@ def changelog_of(processor: str) -> str:
     return f"{group_of(processor)}-state"
 
 
-def topics_of(processor: Processor[Any]) -> dict[str, Mapping[str, str]]:
+def topics_of(processor: Processor[Any]) -> Mapping[str, Mapping[str, str]]:
     """Every topic a processor touches, with the settings to create it with."""
-    known: Iterable[Topic] = (*processor.inputs, *processor.outputs, CLOCK, POLICY, dead_letters(processor.name))
+    known: Iterable[Topic] = (
+        *processor.inputs,
+        *processor.outputs,
+        CLOCK,
+        POLICY,
+        dead_letters(processor.name),
+    )
     return {topic.name: topic.config for topic in known} | {changelog_of(processor.name): CHANGELOG}
 
 
@@ -206,7 +212,7 @@ class EngineApp(faust.App):
 
     async def _on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
         if not self.should_stop:
-            self.engine.attach(self.consumer)
+            self.engine.attach(cast("BatchConsumer", self.consumer))
             await self.engine.assign(sorted({tp.partition for tp in assigned}))
         await super()._on_partitions_assigned(assigned, generation_id)
 
@@ -251,7 +257,7 @@ def run(settings: Settings, processor: Processor[Any]) -> None:
     loop.run_until_complete(kafka.ensure_topics(settings, topics_of(processor)))
     app = app_for(settings, engine, processor.name)
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]  # Faust leaves it so
     async def observe() -> None:
         while True:
             engine.observe()

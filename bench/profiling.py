@@ -1,0 +1,87 @@
+"""Where the engine spends its time: one partition fed from memory, without a broker, under cProfile."""
+
+import cProfile
+import io
+import pstats
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench import work
+from bench.systems import ROOT
+from schemas.topics import OWNERSHIP
+from services.core.policy import Policies
+from services.handoff.app import _first_version, read_policy
+from services.handoff.processor import HandoffProcessor
+from services.runtime import clock, kafka
+from services.runtime.engine.partition import Meta, Partition
+from services.runtime.engine.tables import Tables
+from services.runtime.kafka import Header
+from services.runtime.metrics import Metrics
+from services.runtime.settings import Settings
+
+NUMBER = 0
+BATCH = 500  # what a fetch brings of one partition when the processor keeps up with some tens of fetches a second
+BATCHES_PER_FLUSH = 2
+SHOWN = 15
+
+
+@dataclass(slots=True)
+class Arriving:
+    """A record as the engine gets it from the consumer."""
+
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+    headers: Sequence[Header] = field(default_factory=tuple)
+
+
+def run(events: int, accounts: int) -> None:
+    """Print CPU per event without the profiler, then the functions with the most time of their own."""
+    records = _records(events, accounts)
+    plain = _fed(records, None)
+    profile = cProfile.Profile()
+    profiled = _fed(records, profile)
+    told = io.StringIO()
+    pstats.Stats(profile, stream=told).strip_dirs().sort_stats("tottime").print_stats(SHOWN)
+    print(f"{len(records):,} records of one partition, fetches of {BATCH}, a cut every {BATCH * BATCHES_PER_FLUSH:,}")
+    print(f"CPU per event: {plain:.1f} µs; {profiled:.1f} µs under the profiler\n")
+    sys.stdout.write(told.getvalue())
+
+
+def _records(events: int, accounts: int) -> list[Arriving]:
+    found = [(key.encode(), value) for key, value in work.facts(events, accounts)]
+    mine = [(key, value) for key, value in found if kafka.partition_of(key, work.PARTITIONS) == NUMBER]
+    now = clock.now() // 1000
+    return [Arriving(offset, now, key, value) for offset, (key, value) in enumerate(mine)]
+
+
+def _fed(records: Sequence[Arriving], profile: cProfile.Profile | None) -> float:
+    """CPU microseconds per event for taking the records in and cutting flushes, which are not written."""
+    partition = _partition()
+    begun = time.process_time()
+    if profile:
+        profile.enable()
+    for flush, begin in enumerate(range(0, len(records), BATCH), start=1):
+        batch = records[begin : begin + BATCH]
+        partition.take(OWNERSHIP, batch, batch[-1].offset + 1)
+        if flush % BATCHES_PER_FLUSH == 0:
+            partition.committed(partition.cut())
+    if profile:
+        profile.disable()
+    return (time.process_time() - begun) / len(records) * 1e6
+
+
+def _partition() -> Partition[object]:
+    settings = Settings(partitions=work.PARTITIONS)
+    policies = Policies()
+    for event in _first_version(read_policy(ROOT / "deploy" / "policy" / "steward.yaml"), clock.now()):
+        policies = policies.after(event)
+    tables = Tables(settings)
+    tables.policies = policies
+    processor = HandoffProcessor()
+    partition = Partition(NUMBER, work.PARTITIONS, processor, tables, Metrics())
+    partition.restore({}, Meta(positions={topic.name: 0 for topic in processor.inputs}))
+    return partition

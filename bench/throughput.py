@@ -1,0 +1,109 @@
+"""Throughput: the handoff processor and stock Faust in turn on one topic, with no figure where results differ."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench import compare, report, systems, work
+from bench.compare import Result
+from bench.systems import OURS, ROOT, STOCK, Sample
+from services.runtime.embedded.apache import start_kafka
+from services.runtime.settings import Settings
+
+# The full compiler and a heap that is not the bottleneck. One collector thread: the cores are for the systems.
+JVM = ("-XX:+UseSerialGC", "-Xms512m", "-Xmx512m")
+LEAST_EVENTS = 4 * work.PARTITIONS * work.FETCH_RECORDS // 2  # fewer, and nothing is accepted
+
+NOTES = (
+    "Both systems read the same topic of one Apache Kafka (full compiler; warmed by a run of the handoff processor "
+    "that is not counted) with the same reducer, codec and policy. In every round the states of all accounts and all "
+    "published events, compared whole, were the same.",
+    "steward handoff: as shipped, exactly once, durable state. Rate: from the first flush seen committed to the end "
+    "of the topic, without the events of that flush. CPU: the whole process, consumer thread and transactions "
+    "included, from its `serving` to that end, for all events.",
+    "stock Faust: one event at a time, a table with changelog in memory, nothing waits for acknowledgements; it loses "
+    "data under faults. Rate and CPU: the whole process from its first event to the flush of its producer after the "
+    "last.",
+    "An opening and its acceptance stand at least one fetch apart, because the handoff processor shows a handoff once "
+    "for all facts of a fetch.",
+    "No clock runs: verdicts come from facts alone, and no due time fires.",
+)
+
+
+class Different(RuntimeError):
+    """The systems did not give the same results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    samples: tuple[Sample, ...]
+    ours: Result
+    stock: Result
+
+
+def run(events: int, accounts: int, samples: int, command: str, kept: Path | None) -> None:
+    """Measure and print; the same as JSON into `kept`. Raises Different, and then prints no figures."""
+    machine = report.facts(command)
+    facts = work.facts(events, accounts)
+    rounds = []
+    with TemporaryDirectory(prefix="steward-bench-") as name, start_kafka(Path(name, "kafka"), flags=JVM) as kafka:
+        folder = Path(name)
+        print("warming the broker", flush=True)
+        warm_up = _prepared(kafka.bootstrap, "bench-warm-", facts)
+        warm = systems.run_ours(warm_up, events, folder / "warm")
+        for number in range(1, samples + 1):
+            settings = _prepared(kafka.bootstrap, f"bench-{number}-", facts)
+            rounds.append(_round(settings, events, folder / str(number)))
+            print(f"round {number} of {samples}: both systems gave the same results", flush=True)
+    measured = [sample for taken in rounds for sample in taken.samples]
+    summary = report.summary(measured)
+    told: dict[str, object] = {
+        "machine": machine,
+        "work": {
+            "events": events,
+            "accounts": accounts,
+            "partitions": work.PARTITIONS,
+            "bytes_per_event": round(sum(len(value) for _, value in facts) / events),
+            "sha256": work.digest(facts),
+        },
+        "results": _results(rounds[-1]),
+        "summary": summary,
+        "ratio": report.ratios(summary),
+        "samples": [report.as_json(sample) for sample in measured],
+        "warm_up_not_counted": report.as_json(warm),
+        "notes": NOTES,
+    }
+    for title in ("machine", "work", "results"):
+        print(f"\n{report.block(title, told[title])}")
+    print("\nsamples in order", *(report.line(sample) for sample in measured), sep="\n")
+    print(f"\n{report.table(summary)}\n", *(f"- {note}" for note in NOTES), sep="\n")
+    if kept:
+        kept.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _prepared(bootstrap: str, prefix: str, facts: Sequence[work.Fact]) -> Settings:
+    policy = ROOT / "deploy" / "policy" / "steward.yaml"
+    settings = Settings(kafka=bootstrap, prefix=prefix, partitions=work.PARTITIONS, policy=policy)
+    asyncio.run(systems.prepare(settings))
+    asyncio.run(work.fill(settings, facts))
+    return settings
+
+
+def _round(settings: Settings, events: int, folder: Path) -> Round:
+    taken = (systems.run_ours(settings, events, folder), systems.run_stock(settings, events, folder))
+    ours, stock = asyncio.run(compare.ours(settings)), asyncio.run(compare.stock(settings))
+    if found := compare.differences(ours, stock):
+        raise Different("\n".join([f"{OURS} and {STOCK} differ, so there are no figures:", *found]))
+    return Round(taken, ours, stock)
+
+
+def _results(last: Round) -> dict[str, object]:
+    return {
+        "accounts": len(last.ours.accounts),
+        "published": last.ours.published,
+        "state_bytes_per_account": round(last.ours.state_bytes / len(last.ours.accounts)),
+        "changelog_records": {OURS: last.ours.changelog_records, STOCK: last.stock.changelog_records},
+    }

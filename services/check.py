@@ -1,0 +1,49 @@
+"""What `steward check` looks at: settings, policy, broker, topics and Redis, each answered by a sentence."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from schemas.topics import BUILT
+from services.core.errors import OperatorError
+from services.handoff.app import read_policy
+from services.runtime import kafka, redis, settings
+from services.runtime.settings import Settings
+
+Finding = tuple[bool, str]
+PATIENCE = 3.0
+
+
+def findings() -> Iterator[Finding]:
+    """(is it well, the sentence) one after the other; stops at settings that cannot be read."""
+    for variable in settings.unknown():
+        yield False, f"{variable} is no setting of Steward; it is misspelt or left over"
+    try:
+        loaded = settings.load()
+    except OperatorError as error:
+        yield from ((False, line) for line in str(error).splitlines())
+        return
+    yield True, f"settings: {len(type(loaded).model_fields)} read"
+    for look in (_policy, _broker, _redis):
+        yield from _looked(look, loaded)
+
+
+def _looked(look: Callable[[Settings], str], loaded: Settings) -> Iterator[Finding]:
+    try:
+        yield True, look(loaded)
+    except OperatorError as error:
+        yield from ((False, line) for line in str(error).splitlines())
+
+
+def _policy(loaded: Settings) -> str:
+    policy = read_policy(loaded.policy)
+    legs = sum(len(kind.legs) for kind in policy.handoffs.values())
+    return f"policy {loaded.policy}: version {policy.version}, {len(policy.handoffs)} kinds, {legs} legs"
+
+
+def _broker(loaded: Settings) -> str:
+    existing = asyncio.run(kafka.existing(loaded, [topic.name for topic in BUILT], PATIENCE))
+    return f"Kafka at {loaded.kafka}: {len(existing)} of {len(BUILT)} topics exist (`steward topics apply` makes them)"
+
+
+def _redis(loaded: Settings) -> str:
+    return f"Redis at {loaded.redis}: {redis.ping(loaded.redis)}"

@@ -1,0 +1,333 @@
+"""Imports of history: the facts of a file, sent in order of time as one run that tells how far it has come.
+
+ImportRefused    the import cannot begin or go on; nothing that was acknowledged is lost
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+from schemas import codec
+from schemas.accounts import AccountRecord, AccountUpserted
+from schemas.clock import ClockAdvanced
+from schemas.envelope import Event
+from schemas.identity import IdentityMapped
+from schemas.identity import Mapping as HomeMapping
+from schemas.sources import Progress, RunAbandoned, RunAdvanced, RunFinished, RunStarted
+from schemas.topics import ACCOUNTS, CLOCK, IDENTITY, OWNERSHIP, SOURCES
+from services.core.errors import OperatorError
+from services.core.instants import Instant, moment
+from services.ingest import files, sources
+from services.ingest.files import History, Homed
+from services.ingest.mapping import TOPICS, TYPES, MapFile
+from services.runtime import clock, documents, kafka
+from services.runtime.settings import Settings
+
+SOURCE = "steward/ingest"
+CHUNK = 1_000  # facts per acknowledgement; a chunk ends where the time changes, so that it can be promised
+LARGEST_CHUNK = 10_000  # also within one instant: days without times put thousands of facts at midnight
+TELL_SECONDS = 0.25
+ACK_SECONDS = 30.0
+MARK_SECONDS = 30.0
+PATIENCE_SECONDS = 3.0
+
+RunEvent = type[RunStarted] | type[RunAdvanced] | type[RunFinished] | type[RunAbandoned]
+Outcome = Literal["finished", "stopped"]
+
+
+class ImportRefused(OperatorError):
+    """The import cannot begin or go on; one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an import is doing, which part of that is done (0 to 1), and the same in words."""
+
+    stage: Literal["reading", "waiting", "sending"]
+    part: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """`facts` are those of the whole run; `sent` are acknowledged, `skipped` of them by earlier attempts."""
+
+    outcome: Outcome
+    run: str
+    rows: int
+    facts: int
+    sent: int
+    skipped: int
+    accounts: int
+    rejected: int
+    rejects: Path | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run as its last record has it."""
+
+    state: Literal["open", "finished", "abandoned"]
+    progress: Progress
+    told: datetime
+
+
+class _Interrupted(Exception):
+    """A person has stopped the import while the file was being read."""
+
+
+async def import_file(
+    settings: Settings,
+    path: Path,
+    map_path: Path,
+    *,
+    stop_after: int | None = None,
+    rejects: Path | None = None,
+    report: Callable[[Step], None],
+    stopping: asyncio.Event,
+) -> Summary:
+    """Send the facts of a file, or go on where an earlier attempt stopped; safe to kill at any moment.
+
+    `stop_after` counts from the run's first fact. `stopping` ends the import after the chunk under way.
+    Raises OperatorError: DocumentError, FileError, ImportRefused, BrokerAway, TopicMismatch.
+    """
+    mapping = documents.load(map_path, MapFile)
+    try:
+        history = await _read(path, mapping, report, stopping)
+    except _Interrupted:
+        sentence = "stopped while reading; nothing was sent, and the same command begins again"
+        return Summary("stopped", "", 0, 0, 0, 0, 0, 0, None, sentence)
+    with history:
+        topics = (SOURCES, IDENTITY, ACCOUNTS, OWNERSHIP, *mapping.topics, CLOCK)
+        await kafka.ensure_topics(settings, {topic.name: topic.config for topic in topics})
+        rank = await _rank(settings, mapping.source)
+        accounts = await _accounts(settings)
+        if not mapping.account.create:
+            history.keep(accounts)
+        begun = await _progress(settings, mapping, history)
+        refused = history.write_rejects(rejects)
+        if not history.facts:
+            where = f", and {refused} says why" if refused else ""
+            raise ImportRefused(f"{path}: none of its {history.rows:,} rows gives a fact{where}; nothing was sent")
+        async with kafka.Publisher(settings) as publisher:
+            run = _Run(publisher, mapping, rank, begun, accounts)
+            outcome = await run.carry_out(settings, history, stop_after, report, stopping)
+        return run.summary(outcome, history, refused, skipped=begun.sent)
+
+
+async def runs(settings: Settings) -> list[RunState]:
+    """The last state of every run, the latest last."""
+    await kafka.ensure_topics(settings, {SOURCES.name: SOURCES.config})
+    found = (_state(record.value) for record in await kafka.read_all(settings, SOURCES) if record.value)
+    last = {state.progress.run: state for state in found if state is not None}
+    return sorted(last.values(), key=lambda state: state.told)
+
+
+async def abandon(settings: Settings, run: str) -> str:
+    """Give an open run up, so that it restrains no clock, and say so. Raises ImportRefused."""
+    known = {state.progress.run: state for state in await runs(settings)}
+    if run not in known:
+        there = f"there are {', '.join(known)}" if known else "there is none yet"
+        raise ImportRefused(f"run '{run}' is not known; {there}")
+    state = known[run]
+    if state.state != "open":
+        raise ImportRefused(f"run {run} was {state.state} on {_day(state.told)}; only an open run can be abandoned")
+    async with kafka.Publisher(settings) as publisher:
+        await _tell(publisher, RunAbandoned, state.progress)
+    return f"run {run} is abandoned after {state.progress.sent:,} of {state.progress.facts:,} facts"
+
+
+def account_of(home: str) -> str:
+    """The id of an account that an import creates: the same for the same home, whoever imports it."""
+    return "acc_" + blake2b(home.encode(), digest_size=8).hexdigest()
+
+
+async def _read(
+    path: Path, mapping: MapFile, report: Callable[[Step], None], stopping: asyncio.Event
+) -> History:
+    loop = asyncio.get_running_loop()
+
+    def progress(rows: int, part: float) -> None:
+        if stopping.is_set():
+            raise _Interrupted
+        loop.call_soon_threadsafe(report, Step("reading", part, f"{rows:,} rows read"))
+
+    return await asyncio.to_thread(files.read, path, mapping, clock.now(), progress)
+
+
+async def _rank(settings: Settings, source: str) -> int:
+    registration = (await sources.registered(settings)).get(source)
+    if registration is None:
+        raise ImportRefused(f"source '{source}' is not registered; run `steward source register {source}`")
+    return registration.rank
+
+
+async def _accounts(settings: Settings) -> dict[str, str]:
+    """The account of each home that is mapped now."""
+    accounts: dict[str, str] = {}
+    for record in await kafka.read_all(settings, IDENTITY):
+        home = (record.key or b"").decode()
+        accounts.pop(home, None)
+        event = codec.decode(IDENTITY, record.value) if record.value else None
+        if isinstance(event, IdentityMapped):
+            accounts[home] = event.data.account
+    return accounts
+
+
+async def _progress(settings: Settings, mapping: MapFile, history: History) -> Progress:
+    """Where the run of this file stands, or a run that has not begun."""
+    known = {state.progress.run: state for state in await runs(settings)}
+    name = f"{mapping.source}:{history.sha256[:12]}"
+    run, state = _unless_finished(known, name, history.path)
+    if state is None:
+        return Progress(
+            source=mapping.source, run=run, file=history.path.name, sha256=history.sha256, facts=history.facts, sent=0
+        )
+    if state.progress.facts != history.facts:
+        raise ImportRefused(
+            f"run {run} was begun with {state.progress.facts:,} facts, and now {history.path} gives {history.facts:,}: "
+            f"its map or the known homes have changed; undo that, or abandon the run and import the file anew"
+        )
+    return state.progress
+
+
+def _unless_finished(known: Mapping[str, RunState], name: str, path: Path) -> tuple[str, RunState | None]:
+    """The run of this content that is open, or the first name that is free."""
+    for run in (name if number == 1 else f"{name}-{number}" for number in count(1)):
+        state = known.get(run)
+        if state is None or state.state == "open":
+            return run, state
+        if state.state == "finished":
+            raise ImportRefused(
+                f"{path}: the same content was imported as run {run}, finished on {_day(state.told)}; nothing was sent"
+            )
+    raise AssertionError
+
+
+def _state(value: bytes) -> RunState | None:
+    try:
+        event = codec.decode(SOURCES, value)
+    except codec.SchemaError:  # a newer writer's; the clock writer logs it
+        return None
+    match event:
+        case RunStarted() | RunAdvanced():
+            return RunState("open", event.data, event.time)
+        case RunFinished():
+            return RunState("finished", event.data, event.time)
+        case RunAbandoned():
+            return RunState("abandoned", event.data, event.time)
+        case _:
+            return None
+
+
+def _day(time: datetime) -> str:
+    return time.isoformat(" ", "minutes")
+
+
+async def _tell(publisher: kafka.Publisher, kind: RunEvent, progress: Progress) -> None:
+    run, key = progress.run, f"{progress.source}:{progress.run}"
+    word = kind.name().split(".")[2]
+    event = kind(
+        id=f"{run}:{word}:{progress.sent}",
+        source=SOURCE,
+        subject=run,
+        partitionkey=key,
+        time=moment(clock.now()),
+        data=progress,
+    )
+    await publisher.send(SOURCES, key, codec.encode(event))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Facts that are acknowledged together; `whole`: the next fact's time is later than that of the last here."""
+
+    facts: list[Homed]
+    whole: bool
+
+    def through(self, before: datetime | None) -> datetime | None:
+        """Up to when every fact is acknowledged with this chunk, if it was up to `before` without it."""
+        last = self.facts[-1].draft.at
+        if self.whole:
+            return moment(last)
+        earlier = [fact.draft.at for fact in self.facts if fact.draft.at < last]
+        return moment(earlier[-1]) if earlier else before
+
+
+def chunks(facts: Iterator[Homed], most: int) -> Iterator[Chunk]:
+    """The first `most` facts in chunks that end where the time changes, unless they grow too large."""
+    taken: list[Homed] = []
+    upcoming = next(facts, None)
+    while upcoming is not None and most > 0:
+        taken.append(upcoming)
+        most -= 1
+        upcoming = next(facts, None)
+        whole = upcoming is None or upcoming.draft.at > taken[-1].draft.at
+        if most == 0 or upcoming is None or len(taken) >= (CHUNK if whole else LARGEST_CHUNK):
+            yield Chunk(taken, whole)
+            taken = []
+
+
+class _Run:
+    """One attempt to carry a run on; `accounts` grows by those it creates."""
+
+    def __init__(self, publisher: kafka.Publisher, rank: int, begun: Progress, accounts: dict[str, str]) -> None:
+        self.progress = begun
+        self.accounts = accounts
+        self._publisher = publisher
+        self._rank = rank
+        self._told = 0.0
+
+    async def send(self, chunk: Chunk) -> None:
+        """Everything in the chunk is acknowledged when this returns, and now and then told to the clock."""
+        try:
+            async with asyncio.timeout(ACK_SECONDS):
+                await self._introduce(chunk.facts)
+                await self._acknowledged([self._fact(fact) for fact in chunk.facts])
+        except TimeoutError:
+            raise ImportRefused(
+                f"the broker has acknowledged nothing for {ACK_SECONDS:.0f} s after {self.progress.sent:,} facts "
+                f"of run {self.progress.run}; when it is back, the same command goes on"
+            ) from None
+        sent = self.progress.sent + len(chunk.facts)
+        through = chunk.through(self.progress.through)
+        self.progress = self.progress.model_copy(update={"sent": sent, "through": through})
+        if clock.elapsed() - self._told >= TELL_SECONDS:
+            await self.tell(RunAdvanced)
+
+    async def tell(self, kind: RunEvent) -> None:
+        await _tell(self._publisher, kind, self.progress)
+        self._told = clock.elapsed()
+
+    async def _introduce(self, facts: Iterable[Homed]) -> None:
+        """Create the accounts of homes that nobody has mapped, before the first fact about them."""
+        first = {fact.home: fact.draft.at for fact in reversed(list(facts)) if fact.home not in self.accounts}
+        new = {home: account_of(home) for home in first}
+        await self._acknowledged([self._mapped(home, account, first[home]) for home, account in new.items()])
+        await self._acknowledged([self._upserted(account, first[home]) for home, account in new.items()])
+        self.accounts.update(new)
+
+    async def _acknowledged(self, records: Iterable[tuple[Topic, Event]]) -> None:
+        put = self._publisher.put
+        await asyncio.gather(
+            *[await put(topic, event.partitionkey, codec.encode(event)) for topic, event in records]
+        )
+
+    def _fact(self, fact: Homed) -> tuple[Topic, Event]:
+        event = fact.draft.event(
+            self.progress.source, self.accounts[fact.home], self._rank, self.progress.run, clock.now()
+        )
+        return TOPICS[type(event)], event
+
+    def _mapped(self, home: str, account: str, at: Instant) -> tuple[Topic, Event]:
+        data = HomeMapping(home=home, account=account)
+        return IDENTITY, IdentityMapped(**self._about(home, f"{account}:mapped", at), data=data)
+
+    def _upserted(self, account: str, at: Instant) -> tuple[Topic, Event]:
+        return ACCOUNTS, AccountUpserted(**self._about(account, f"{account}:upserted", at), data=AccountRecord())
