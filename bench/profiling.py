@@ -13,6 +13,7 @@ from bench.systems import ROOT
 from schemas.topics import OWNERSHIP
 from services.core.policy import Policies
 from services.handoff.app import _first_version, read_policy
+from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from services.runtime import clock, kafka
 from services.runtime.engine.partition import Meta, Partition
@@ -33,8 +34,8 @@ class Arriving:
 
     offset: int
     timestamp: int
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
     headers: Sequence[Header] = field(default_factory=tuple)
 
 
@@ -74,7 +75,7 @@ def _fed(records: Sequence[Arriving], profile: cProfile.Profile | None) -> float
     return (time.process_time() - begun) / len(records) * 1e6
 
 
-def _partition() -> Partition[object]:
+def _partition() -> Partition[Account]:
     settings = Settings(partitions=work.PARTITIONS)
     policies = Policies()
     for event in _first_version(read_policy(ROOT / "deploy" / "policy" / "steward.yaml"), clock.now()):

@@ -1,7 +1,7 @@
 """The peer: the same reducer in an ordinary Faust application, one event at a time.
 
 Faust at its documented best without changing its nature: no web, no leader, one agent, the in-memory store, large
-fetches and buffers, a producer that waits a little for full batches. A codec of its own lets the table hold the
+fetches and buffers, a producer that waits a little for full batches. A codec for its changelog lets the table hold the
 accounts themselves, so that an event costs one encoding and no decoding. Nothing waits for an acknowledgement:
 the offset of an event may be committed although its state or output was never written, so this loses data under
 faults, which the handoff processor does not. Checks of key, partition and time are left out, to its advantage.
@@ -9,16 +9,19 @@ faults, which the handoff processor does not. Checks of key, partition and time 
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
+import traceback
 
 import faust
 import uvloop
 from faust.serializers import codecs
+from faust.types import EventT, StreamT
 
 from schemas import codec
-from schemas.topics import HANDOFFS, OWNERSHIP, POLICY
+from schemas.topics import OWNERSHIP, POLICY
 from services.core.instants import instant
 from services.core.policy import Policies
 from services.core.processor import Context, Fact
@@ -66,36 +69,38 @@ def application(settings: Settings, events: int, policies: Policies) -> faust.Ap
         producer_max_batch_size=512 << 10,
         worker_redirect_stdouts=False,
     )
-    source = app.topic(settings.topic(OWNERSHIP), key_type=bytes, value_type=bytes)
+    source = app.topic(settings.topic(OWNERSHIP), key_serializer="raw", value_serializer="raw")
     outputs = app.topic(settings.topic(OUTPUT), key_type=bytes, value_type=bytes, partitions=settings.partitions)
-    table = app.Table(
-        TABLE,
-        partitions=settings.partitions,
-        key_type=str,
-        value_serializer=SERIALIZER,
-    )
+    table = app.Table(TABLE, partitions=settings.partitions, key_type=bytes)
+    table.value_serializer = SERIALIZER  # type: ignore[attr-defined]  # a table takes none when it is made
+
+    async def take(arriving: EventT[bytes]) -> None:
+        event = codec.decode(OWNERSHIP, arriving.value)
+        arrived = instant(event.receivedat) if event.receivedat else round(arriving.message.timestamp * 1e6)
+        key, fact = arriving.key, Fact(OWNERSHIP, event, arrived)
+        account = table.get(key) or processor.empty()
+        decision = processor.decide(event.partitionkey, account, (fact,), context)
+        if decision.state is not None:
+            table[key] = decision.state
+        for output in decision.outputs:
+            await outputs.send(key=output.event.partitionkey.encode(), value=codec.encode(output.event))
 
     @app.agent(source, concurrency=1)
-    async def handle(stream: faust.Stream[bytes]) -> None:
+    async def handle(stream: StreamT[bytes]) -> None:
         seen = 0
-        async for arriving in stream.events():
-            if seen == 0:
-                tell("first")
-            seen += 1
-            event = codec.decode(OWNERSHIP, arriving.value)
-            key = event.partitionkey
-            arrived = instant(event.receivedat) if event.receivedat else round(arriving.message.timestamp * 1e6)
-            decision = processor.decide(
-                key, table.get(key) or processor.empty(), (Fact(OWNERSHIP, event, arrived),), context
-            )
-            if decision.state is not None:
-                table[key] = decision.state
-            for output in decision.outputs:
-                assert output.topic is HANDOFFS
-                await outputs.send(key=output.event.partitionkey.encode(), value=codec.encode(output.event))
-            if seen == events:
-                await app.producer.flush()
-                tell("last")
+        try:
+            async for arriving in stream.events():
+                if seen == 0:
+                    tell("first")
+                await take(arriving)
+                seen += 1
+                if seen == events:
+                    await app.producer.flush()
+                    tell("last")
+        except Exception:  # noqa: BLE001  # the peer must not look as if it had taken everything in
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)  # Faust would go on behind the event that failed
 
     return app
 

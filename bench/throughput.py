@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from bench import compare, report, systems, work
 from bench.compare import Result
 from bench.systems import OURS, ROOT, STOCK, Sample
+from services.runtime import log
 from services.runtime.embedded.apache import start_kafka
 from services.runtime.settings import Settings
 
@@ -18,18 +19,18 @@ JVM = ("-XX:+UseSerialGC", "-Xms512m", "-Xmx512m")
 LEAST_EVENTS = 4 * work.PARTITIONS * work.FETCH_RECORDS // 2  # fewer, and nothing is accepted
 
 NOTES = (
-    "Both systems read the same topic of one Apache Kafka (full compiler; warmed by a run of the handoff processor "
-    "that is not counted) with the same reducer, codec and policy. In every round the states of all accounts and all "
-    "published events, compared whole, were the same.",
-    "steward handoff: as shipped, exactly once, durable state. Rate: from the first flush seen committed to the end "
-    "of the topic, without the events of that flush. CPU: the whole process, consumer thread and transactions "
-    "included, from its `serving` to that end, for all events.",
-    "stock Faust: one event at a time, a table with changelog in memory, nothing waits for acknowledgements; it loses "
-    "data under faults. Rate and CPU: the whole process from its first event to the flush of its producer after the "
-    "last.",
-    "An opening and its acceptance stand at least one fetch apart, because the handoff processor shows a handoff once "
-    "for all facts of a fetch.",
-    "No clock runs: verdicts come from facts alone, and no due time fires.",
+    """Both systems read the same topic of one Apache Kafka (full compiler; warmed by a run of the handoff processor
+    that is not counted) with the same reducer, codec and policy. In every round the states of all accounts and all
+    published events, compared whole, were the same.""",
+    """steward handoff: as shipped, exactly once, durable state. Rate: from the first flush seen committed to the end
+    of the topic, without the events of that flush. CPU: the whole process, consumer thread and transactions included,
+    from its `serving` to that end, for all events.""",
+    """stock Faust: one event at a time, a table with changelog in memory, nothing waits for acknowledgements; it loses
+    data under faults. Rate and CPU: the whole process from its first event to the flush of its producer after the
+    last.""",
+    """An opening and its acceptance stand at least one fetch apart, because the handoff processor shows a handoff once
+    for all facts of a fetch.""",
+    """No clock runs: verdicts come from facts alone, and no due time fires.""",
 )
 
 
@@ -46,9 +47,10 @@ class Round:
 
 def run(events: int, accounts: int, samples: int, command: str, kept: Path | None) -> None:
     """Measure and print; the same as JSON into `kept`. Raises Different, and then prints no figures."""
+    log.configure("bench", "warning")
     machine = report.facts(command)
     facts = work.facts(events, accounts)
-    rounds = []
+    rounds = list[Round]()
     with TemporaryDirectory(prefix="steward-bench-") as name, start_kafka(Path(name, "kafka"), flags=JVM) as kafka:
         folder = Path(name)
         print("warming the broker", flush=True)
@@ -60,6 +62,7 @@ def run(events: int, accounts: int, samples: int, command: str, kept: Path | Non
             print(f"round {number} of {samples}: both systems gave the same results", flush=True)
     measured = [sample for taken in rounds for sample in taken.samples]
     summary = report.summary(measured)
+    notes = [" ".join(note.split()) for note in NOTES]
     told: dict[str, object] = {
         "machine": machine,
         "work": {
@@ -74,12 +77,12 @@ def run(events: int, accounts: int, samples: int, command: str, kept: Path | Non
         "ratio": report.ratios(summary),
         "samples": [report.as_json(sample) for sample in measured],
         "warm_up_not_counted": report.as_json(warm),
-        "notes": NOTES,
+        "notes": notes,
     }
     for title in ("machine", "work", "results"):
         print(f"\n{report.block(title, told[title])}")
     print("\nsamples in order", *(report.line(sample) for sample in measured), sep="\n")
-    print(f"\n{report.table(summary)}\n", *(f"- {note}" for note in NOTES), sep="\n")
+    print(f"\n{report.table(summary)}\n", *(f"- {note}" for note in notes), sep="\n")
     if kept:
         kept.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

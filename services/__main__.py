@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -26,6 +27,7 @@ app.add_typer(source, name="source")
 app.add_typer(handoffs, name="handoffs")
 app.add_typer(topics, name="topics")
 
+INTERRUPTED = 130  # as shells have it for Ctrl-C
 REFUSED = 2  # exit code: what was asked for cannot be done; the sentence says why
 
 
@@ -68,12 +70,68 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="End when every effect was seen; fail naming what is missing.")
     ] = False,
+    without: Annotated[str, typer.Option(help="Services to withhold, to see that the demo notices.")] = "",
 ) -> None:
     """Start everything here, import a small log, and show the breaches as they come."""
-    from services.demo import show
+    from rich.console import Console
 
-    with _sentences("demo"):
-        raise typer.Exit(show(once=once))
+    from services.demo.app import Demo, missing_services
+    from services.runtime import service
+
+    with _sentences("demo") as settings:
+        withheld = missing_services(without)
+        code = service.run(
+            lambda stopping: Demo(settings.policy, stopping, Console(), once=once, without=withheld).run()
+        )
+        raise typer.Exit(code)
+
+
+@ingest.command("import")
+def ingest_import(
+    file: Annotated[Path, typer.Argument(help="A CSV file, plain or .gz.")],
+    map_file: Annotated[Path, typer.Option("--map", help="The map file: how a row becomes facts.")],
+    stop_after: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many facts; the same command goes on.")
+    ] = None,
+    rejects: Annotated[Path | None, typer.Option(help="Where rows that were refused are written.")] = None,
+) -> None:
+    """Send a file of history as one run; stop it any time, the same command goes on."""
+    from services.ingest import screen
+    from services.ingest.importer import import_file
+    from services.runtime import service
+
+    with _sentences("ingest") as settings, screen.progress() as report:
+        summary = service.run(
+            lambda stopping: import_file(
+                settings, file, map_file, stop_after=stop_after, rejects=rejects, report=report, stopping=stopping
+            )
+        )
+    typer.echo(summary.sentence)
+    if summary.outcome == "stopped" and stop_after is None:
+        raise typer.Exit(INTERRUPTED)
+
+
+@ingest.command("runs")
+def ingest_runs() -> None:
+    """Every import and how far it has come."""
+    from services.ingest.importer import runs
+    from services.runtime import service
+
+    with _sentences("ingest") as settings:
+        for run in service.run(lambda _: runs(settings)):
+            progress = run.progress
+            through = progress.through.isoformat() if progress.through else "nothing yet"
+            typer.echo(f"{progress.run}  {run.state}  {progress.sent:,} of {progress.facts:,} facts, through {through}")
+
+
+@ingest.command("abandon")
+def ingest_abandon(run: str) -> None:
+    """Give an open import up: what it opened waits for it no longer."""
+    from services.ingest.importer import abandon
+    from services.runtime import service
+
+    with _sentences("ingest") as settings:
+        typer.echo(service.run(lambda _: abandon(settings, run)))
 
 
 @topics.command("apply")

@@ -36,7 +36,7 @@ def _exposed(name: str, kind: str) -> str:
 def _states() -> Iterator[str]:
     yield from _head("States of a handoff")
     yield "A fact without an arrow from the present state changes nothing: a second opening, an acceptance after the"
-    yield "first, a resume without a pause. Facts are taken in the order in which they happened, not in which they came."
+    yield "first, a resume without a pause. Facts count in the order in which they happened, not in which they came."
     yield from ("", "```mermaid", machine.diagram(), "```")
 
 

@@ -29,14 +29,18 @@ def policy(version: int = 1, calendar: str = "always", **hours: float) -> Policy
             "always": CalendarRule(zone="UTC", week={"mon-sun": (("00:00", "24:00"),)}),
             "office": CalendarRule(zone="Europe/Berlin", week={"mon-fri": (("09:00", "17:00"),)}),
         },
-        handoffs={"deal": KindRule(legs={name: LegRule(hours=value) for name, value in (hours or {"accept": 1}).items()})},
+        handoffs={
+            "deal": KindRule(legs={name: LegRule(hours=value) for name, value in (hours or {"accept": 1}).items()})
+        },
     )
 
 
 def policies(*versions: Policy) -> Policies:
     """Published and in force for all time."""
     known = versions or (policy(),)
-    return Policies({one.version: one for one in known}, tuple((number, one.version) for number, one in enumerate(known)))
+    return Policies(
+        {one.version: one for one in known}, tuple((number, one.version) for number, one in enumerate(known))
+    )
 
 
 def context(safe: Instant, *, known: Policies | None = None, **clocks: dict[str, Instant]) -> Context:
@@ -47,7 +51,9 @@ def fact(event: Event, arrived: Instant | None = None) -> Fact:
     return Fact(OWNERSHIP, event, instant(event.time) if arrived is None else arrived)
 
 
-def opened(at: float, name: str = "deal-1", *, id: str | None = None, run: str | None = None, kind: str = "deal") -> Event:
+def opened(
+    at: float, name: str = "deal-1", *, id: str | None = None, run: str | None = None, kind: str = "deal"
+) -> Event:
     data = ownership.Opening(handoff=name, kind=kind, owner="ada", sender="bob")
     return ownership.HandoffOpened(**_envelope("opened", at, name, id, run), data=data)
 

@@ -134,6 +134,10 @@ class Pipeline:
         """Every committed record of a topic, in order of partition and offset; repeats are not removed."""
         return asyncio.run(_read(self.bootstrap, f"{self.prefix}{topic}"))
 
+    def ends(self, topic: str) -> int:
+        """Where a topic ends, summed over its partitions: grows with whatever is committed to it."""
+        return asyncio.run(_ends(self.bootstrap, f"{self.prefix}{topic}"))
+
     def publish(self, topic: str, records: list[tuple[str | bytes, bytes, int | None]]) -> None:
         """Write raw records (key, value, partition or None for the default) and wait for acknowledgement."""
         asyncio.run(_write(self.bootstrap, f"{self.prefix}{topic}", records))
@@ -163,7 +167,7 @@ class Pipeline:
         seen, since = -1, time.monotonic()
         deadline = since + seconds
         while time.monotonic() < deadline:
-            now = len(self.records("cs.handoffs"))
+            now = self.ends("cs.handoffs")
             if now != seen:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > 2.5:
@@ -237,6 +241,16 @@ async def _read(bootstrap: str, topic: str) -> list[Written]:
     finally:
         await consumer.stop()
     return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def _ends(bootstrap: str, topic: str) -> int:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed")
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    finally:
+        await consumer.stop()
+    return int(sum(ends.values()))
 
 
 def _written(record: Any) -> Written:

@@ -13,6 +13,7 @@ from services.runtime.embedded.redis import start_redis
 from services.runtime.settings import Settings
 
 PARTITIONS = 4
+SERVICES = ("clock", "handoff")
 BROKER_PORT, REDIS_PORT = 29092, 26379
 
 
@@ -35,15 +36,19 @@ class Stack:
 
 
 @contextmanager
-def started(folder: Path, policy: Path) -> Iterator[Stack]:
-    """Broker, Redis, clock writer and handoff processor; all gone when the block ends, however it ends."""
+def started(folder: Path, policy: Path, without: frozenset[str] = frozenset()) -> Iterator[Stack]:
+    """Broker, Redis, clock writer and handoff processor; all gone when the block ends, however it ends.
+
+    `without` names services to leave out.
+    """
     with ExitStack() as running:
         broker = running.enter_context(start_broker(folder / "broker", BROKER_PORT))
         redis = running.enter_context(start_redis(folder / "redis", REDIS_PORT))
         settings = Settings(
             kafka=broker.bootstrap, redis=redis.url, partitions=PARTITIONS, policy=policy.resolve(), log_level="info"
         )
-        services = tuple(_service(running, name, folder, settings) for name in ("clock", "handoff"))
+        wanted = [name for name in SERVICES if name not in without]
+        services = tuple(_service(running, name, folder, settings) for name in wanted)
         yield Stack(settings, services)
 
 

@@ -63,9 +63,7 @@ def breaches(policy: Policy, story: list[Deal]) -> dict[tuple[str, str], Instant
         (deal.name, leg.name): leg.calendar.add(deal.opened, leg.target) for deal in story for leg in kinds[deal.kind]
     }
     taken = {deal.name: deal.accepted for deal in story}
-    return {
-        (name, leg): at for (name, leg), at in due.items() if (accepted := taken[name]) is None or accepted > at
-    }
+    return {(name, leg): at for (name, leg), at in due.items() if (accepted := taken[name]) is None or accepted > at}
 
 
 def write(folder: Path, story: list[Deal]) -> tuple[Path, Path]:

@@ -4,7 +4,8 @@ ImportRefused    the import cannot begin or go on; nothing that was acknowledged
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -14,17 +15,17 @@ from typing import Literal
 
 from schemas import codec
 from schemas.accounts import AccountRecord, AccountUpserted
-from schemas.clock import ClockAdvanced
-from schemas.envelope import Event
+from schemas.clock import ClockAdvanced, Mark
+from schemas.envelope import Data, Event
 from schemas.identity import IdentityMapped
 from schemas.identity import Mapping as HomeMapping
 from schemas.sources import Progress, RunAbandoned, RunAdvanced, RunFinished, RunStarted
-from schemas.topics import ACCOUNTS, CLOCK, IDENTITY, OWNERSHIP, SOURCES
+from schemas.topics import ACCOUNTS, CLOCK, IDENTITY, OWNERSHIP, SOURCES, Topic
 from services.core.errors import OperatorError
 from services.core.instants import Instant, moment
 from services.ingest import files, sources
 from services.ingest.files import History, Homed
-from services.ingest.mapping import TOPICS, TYPES, MapFile
+from services.ingest.mapping import TOPICS, MapFile
 from services.runtime import clock, documents, kafka
 from services.runtime.settings import Settings
 
@@ -37,7 +38,6 @@ MARK_SECONDS = 30.0
 PATIENCE_SECONDS = 3.0
 
 RunEvent = type[RunStarted] | type[RunAdvanced] | type[RunFinished] | type[RunAbandoned]
-Outcome = Literal["finished", "stopped"]
 
 
 class ImportRefused(OperatorError):
@@ -55,18 +55,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`facts` are those of the whole run; `sent` are acknowledged, `skipped` of them by earlier attempts."""
+    """`sent` of the `facts` of the run have been acknowledged, by this attempt or one before.
 
-    outcome: Outcome
-    run: str
-    rows: int
-    facts: int
-    sent: int
-    skipped: int
-    accounts: int
-    rejected: int
-    rejects: Path | None
+    `accounts` were created now; `rejected` rows stand in the file `rejects`.
+    """
+
+    outcome: Literal["finished", "stopped"]
     sentence: str
+    run: str | None = None
+    rows: int = 0
+    facts: int = 0
+    sent: int = 0
+    accounts: int = 0
+    rejected: int = 0
+    rejects: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,7 @@ async def import_file(
     try:
         history = await _read(path, mapping, report, stopping)
     except _Interrupted:
-        sentence = "stopped while reading; nothing was sent, and the same command begins again"
-        return Summary("stopped", "", 0, 0, 0, 0, 0, 0, None, sentence)
+        return Summary("stopped", "stopped while reading; nothing was sent, and the same command begins again")
     with history:
         topics = (SOURCES, IDENTITY, ACCOUNTS, OWNERSHIP, *mapping.topics, CLOCK)
         await kafka.ensure_topics(settings, {topic.name: topic.config for topic in topics})
@@ -110,15 +111,15 @@ async def import_file(
         accounts = await _accounts(settings)
         if not mapping.account.create:
             history.keep(accounts)
-        begun = await _progress(settings, mapping, history)
+        begun, resumed = await _begun(settings, mapping, history)
         refused = history.write_rejects(rejects)
         if not history.facts:
             where = f", and {refused} says why" if refused else ""
             raise ImportRefused(f"{path}: none of its {history.rows:,} rows gives a fact{where}; nothing was sent")
         async with kafka.Publisher(settings) as publisher:
-            run = _Run(publisher, mapping, rank, begun, accounts)
-            outcome = await run.carry_out(settings, history, stop_after, report, stopping)
-        return run.summary(outcome, history, refused, skipped=begun.sent)
+            run = _Run(publisher, rank, begun, accounts, resumed=resumed)
+            await _carry_out(settings, run, history, stop_after, report, stopping)
+        return _summary(run, history, refused)
 
 
 async def runs(settings: Settings) -> list[RunState]:
@@ -148,9 +149,7 @@ def account_of(home: str) -> str:
     return "acc_" + blake2b(home.encode(), digest_size=8).hexdigest()
 
 
-async def _read(
-    path: Path, mapping: MapFile, report: Callable[[Step], None], stopping: asyncio.Event
-) -> History:
+async def _read(path: Path, mapping: MapFile, report: Callable[[Step], None], stopping: asyncio.Event) -> History:
     loop = asyncio.get_running_loop()
 
     def progress(rows: int, part: float) -> None:
@@ -180,21 +179,20 @@ async def _accounts(settings: Settings) -> dict[str, str]:
     return accounts
 
 
-async def _progress(settings: Settings, mapping: MapFile, history: History) -> Progress:
-    """Where the run of this file stands, or a run that has not begun."""
+async def _begun(settings: Settings, mapping: MapFile, history: History) -> tuple[Progress, bool]:
+    """Where the run of this file stands, and whether an earlier attempt brought it there."""
     known = {state.progress.run: state for state in await runs(settings)}
     name = f"{mapping.source}:{history.sha256[:12]}"
     run, state = _unless_finished(known, name, history.path)
     if state is None:
-        return Progress(
-            source=mapping.source, run=run, file=history.path.name, sha256=history.sha256, facts=history.facts, sent=0
-        )
+        content = {"file": history.path.name, "sha256": history.sha256, "facts": history.facts}
+        return Progress.model_validate({"source": mapping.source, "run": run, "sent": 0, **content}), False
     if state.progress.facts != history.facts:
         raise ImportRefused(
             f"run {run} was begun with {state.progress.facts:,} facts, and now {history.path} gives {history.facts:,}: "
-            f"its map or the known homes have changed; undo that, or abandon the run and import the file anew"
+            f"its map or the known homes have changed; undo that, or run `steward ingest abandon {run}` and import anew"
         )
-    return state.progress
+    return state.progress, True
 
 
 def _unless_finished(known: Mapping[str, RunState], name: str, path: Path) -> tuple[str, RunState | None]:
@@ -241,7 +239,21 @@ async def _tell(publisher: kafka.Publisher, kind: RunEvent, progress: Progress) 
         time=moment(clock.now()),
         data=progress,
     )
-    await publisher.send(SOURCES, key, codec.encode(event))
+    async with _patience(progress):
+        await publisher.send(SOURCES, key, codec.encode(event))
+
+
+@asynccontextmanager
+async def _patience(progress: Progress) -> AsyncIterator[None]:
+    """Acknowledgements have no time limit of their own."""
+    try:
+        async with asyncio.timeout(ACK_SECONDS):
+            yield
+    except TimeoutError:
+        raise ImportRefused(
+            f"the broker has acknowledged nothing for {ACK_SECONDS:.0f} s after {progress.sent:,} facts "
+            f"of run {progress.run}; when it is back, the same command goes on"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,26 +287,24 @@ def chunks(facts: Iterator[Homed], most: int) -> Iterator[Chunk]:
 
 
 class _Run:
-    """One attempt to carry a run on; `accounts` grows by those it creates."""
+    """One attempt to carry a run on."""
 
-    def __init__(self, publisher: kafka.Publisher, rank: int, begun: Progress, accounts: dict[str, str]) -> None:
+    def __init__(
+        self, publisher: kafka.Publisher, rank: int, begun: Progress, accounts: dict[str, str], *, resumed: bool
+    ) -> None:
+        self.resumed = resumed
         self.progress = begun
-        self.accounts = accounts
+        self.created = 0
+        self._accounts = accounts
         self._publisher = publisher
         self._rank = rank
         self._told = 0.0
 
     async def send(self, chunk: Chunk) -> None:
         """Everything in the chunk is acknowledged when this returns, and now and then told to the clock."""
-        try:
-            async with asyncio.timeout(ACK_SECONDS):
-                await self._introduce(chunk.facts)
-                await self._acknowledged([self._fact(fact) for fact in chunk.facts])
-        except TimeoutError:
-            raise ImportRefused(
-                f"the broker has acknowledged nothing for {ACK_SECONDS:.0f} s after {self.progress.sent:,} facts "
-                f"of run {self.progress.run}; when it is back, the same command goes on"
-            ) from None
+        async with _patience(self.progress):
+            await self._introduce(chunk.facts)
+            await self._acknowledged(self._fact(fact) for fact in chunk.facts)
         sent = self.progress.sent + len(chunk.facts)
         through = chunk.through(self.progress.through)
         self.progress = self.progress.model_copy(update={"sent": sent, "through": through})
@@ -307,27 +317,120 @@ class _Run:
 
     async def _introduce(self, facts: Iterable[Homed]) -> None:
         """Create the accounts of homes that nobody has mapped, before the first fact about them."""
-        first = {fact.home: fact.draft.at for fact in reversed(list(facts)) if fact.home not in self.accounts}
+        first = {fact.home: fact.draft.at for fact in reversed(list(facts)) if fact.home not in self._accounts}
         new = {home: account_of(home) for home in first}
-        await self._acknowledged([self._mapped(home, account, first[home]) for home, account in new.items()])
-        await self._acknowledged([self._upserted(account, first[home]) for home, account in new.items()])
-        self.accounts.update(new)
+        await self._acknowledged(self._mapped(home, account, first[home]) for home, account in new.items())
+        await self._acknowledged(self._upserted(account, first[home]) for home, account in new.items())
+        self._accounts.update(new)
+        self.created += len(new)
 
     async def _acknowledged(self, records: Iterable[tuple[Topic, Event]]) -> None:
         put = self._publisher.put
-        await asyncio.gather(
-            *[await put(topic, event.partitionkey, codec.encode(event)) for topic, event in records]
-        )
+        await asyncio.gather(*[await put(topic, event.partitionkey, codec.encode(event)) for topic, event in records])
 
     def _fact(self, fact: Homed) -> tuple[Topic, Event]:
         event = fact.draft.event(
-            self.progress.source, self.accounts[fact.home], self._rank, self.progress.run, clock.now()
+            self.progress.source, self._accounts[fact.home], self._rank, self.progress.run, clock.now()
         )
         return TOPICS[type(event)], event
 
     def _mapped(self, home: str, account: str, at: Instant) -> tuple[Topic, Event]:
         data = HomeMapping(home=home, account=account)
-        return IDENTITY, IdentityMapped(**self._about(home, f"{account}:mapped", at), data=data)
+        return IDENTITY, self._event(IdentityMapped, f"{account}:mapped", home, at, data)
 
     def _upserted(self, account: str, at: Instant) -> tuple[Topic, Event]:
-        return ACCOUNTS, AccountUpserted(**self._about(account, f"{account}:upserted", at), data=AccountRecord())
+        return ACCOUNTS, self._event(AccountUpserted, f"{account}:upserted", account, at, AccountRecord())
+
+    def _event(self, kind: type[Event], id: str, key: str, at: Instant, data: Data) -> Event:
+        # Dated by its first fact: made again after a crash it is the same event.
+        return kind(
+            id=id,
+            source=self.progress.source,
+            type=kind.name(),
+            subject=key,
+            partitionkey=key,
+            time=moment(at),
+            receivedat=moment(clock.now()),
+            run=self.progress.run,
+            sourcerank=self._rank,
+            data=data,
+        )
+
+
+async def _carry_out(
+    settings: Settings,
+    run: _Run,
+    history: History,
+    stop_after: int | None,
+    report: Callable[[Step], None],
+    stopping: asyncio.Event,
+) -> None:
+    facts = run.progress.facts
+    async with _marks(settings) as marks:
+        await run.tell(RunAdvanced if run.resumed else RunStarted)
+        if not await _named(run.progress.run, marks, report, stopping):
+            return
+    most = facts if stop_after is None else min(stop_after, facts)
+    for chunk in chunks(history.in_order(run.progress.sent), most - run.progress.sent):
+        if stopping.is_set():
+            break
+        await run.send(chunk)
+        sent = run.progress.sent
+        report(Step("sending", sent / facts, f"{sent:,} of {facts:,} facts sent"))
+    await run.tell(RunAdvanced)
+    if run.progress.sent == facts:
+        await run.tell(RunFinished)
+
+
+def _summary(run: _Run, history: History, refused: Path | None) -> Summary:
+    progress = run.progress
+    so_far = f"{progress.sent:,} of {progress.facts:,} facts of run {progress.run} are sent"
+    finished = progress.sent == progress.facts
+    return Summary(
+        outcome="finished" if finished else "stopped",
+        sentence=f"{so_far}; the run is finished" if finished else f"stopped: {so_far}; the same command goes on",
+        run=progress.run,
+        rows=history.rows,
+        facts=progress.facts,
+        sent=progress.sent,
+        accounts=run.created,
+        rejected=history.rejects,
+        rejects=refused,
+    )
+
+
+@asynccontextmanager
+async def _marks(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[list[Mark]]]]:
+    """What answers the marks of partition 0 that came since it was asked last."""
+    partition = kafka.partitions(settings, CLOCK)[0]
+    async with kafka.reader(settings) as consumer:
+        consumer.assign([partition])
+        consumer.seek(partition, (await consumer.end_offsets([partition]))[partition])
+
+        async def fresh() -> list[Mark]:
+            records = (await consumer.getmany(partition, timeout_ms=200)).get(partition, [])
+            events = [codec.decode(CLOCK, record.value) for record in records if record.value]
+            return [event.data for event in events if isinstance(event, ClockAdvanced)]
+
+        yield fresh
+
+
+async def _named(
+    run: str,
+    marks: Callable[[], Awaitable[list[Mark]]],
+    report: Callable[[Step], None],
+    stopping: asyncio.Event,
+) -> bool:
+    """Wait for a mark that names the run: from then on what it opens is judged by its progress alone."""
+    begin = clock.elapsed()
+    while (waited := clock.elapsed() - begin) < MARK_SECONDS:
+        if stopping.is_set():
+            return False
+        if any(run in mark.promises for mark in await marks()):
+            return True
+        if waited > PATIENCE_SECONDS:
+            report(Step("waiting", 0.0, "waiting for the clock to name the run; is `steward clock` running?"))
+    raise ImportRefused(
+        f"no clock writer has named run {run} within {MARK_SECONDS:.0f} s; start `steward clock`, "
+        "and the same command goes on with this import"
+    )

@@ -73,9 +73,7 @@ def test_a_late_fact_takes_back_what_it_disproves_and_a_later_one_raises_it_agai
     first = next(event for event in story.published if isinstance(event, out.SlaBreached))
 
     said = story.take(fact(accepted(59, id="late"), arrived=minute(70)))
-    retraction = next(
-        event for event in said if isinstance(event, out.SlaRetracted) and event.data.stage == "breached"
-    )
+    retraction = next(event for event in said if isinstance(event, out.SlaRetracted) and event.data.stage == "breached")
     assert retraction.data.transition == first.data.transition
     assert retraction.data.alert == first.data.alert
     assert "in time" in retraction.data.reason
@@ -190,9 +188,7 @@ def test_facts_that_never_get_an_opening_are_forgotten_in_the_end() -> None:
     assert story.state is None
 
 
-@pytest.mark.parametrize(
-    ("run", "fates"), [(None, [("old", "too_late")]), ("crm:1", [])], ids=["live", "within a run"]
-)
+@pytest.mark.parametrize(("run", "fates"), [(None, [("old", "too_late")]), ("crm:1", [])], ids=["live", "within a run"])
 def test_an_opening_older_than_400_days_opens_nothing_outside_a_run(run: str | None, fates: list[str]) -> None:
     story = Timeline()
     story.take(fact(opened(0, id="old", run=run), arrived=minute(0) + 401 * DAY))

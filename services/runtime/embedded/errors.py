@@ -1,7 +1,9 @@
 """What can go wrong when a server is started; the tree is drawn in the package's docstring."""
 
+from services.core.errors import OperatorError
 
-class EmbeddedError(RuntimeError):
+
+class EmbeddedError(OperatorError):
     """A server could not be started on this machine."""
 
 

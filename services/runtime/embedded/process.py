@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -31,7 +31,7 @@ _NOISE = ("\tat ", "\t... ", "weak version `GLIBC")
 class Child:
     """A program in a session of its own, so that Ctrl-C reaches its parent alone; logs to `folder/name.log`.
 
-    On Linux the program gets `at_parents_end` when its parent dies in whatever way. Elsewhere it is stopped
+    `environment` is added to ours. On Linux the program gets `at_parents_end` when its parent dies in whatever way. Elsewhere it is stopped
     when the parent exits normally.
     """
 
@@ -42,6 +42,7 @@ class Child:
         folder: Path,
         *,
         at_parents_end: signal.Signals = signal.SIGKILL,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
@@ -52,6 +53,7 @@ class Child:
                 subprocess.Popen[bytes],
                 _tied(command, at_parents_end),
                 cwd=folder,
+                env=None if environment is None else {**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Generic, Protocol
 
@@ -12,6 +12,7 @@ from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import CLOCK, Topic, dead_letters
 from services.core.instants import MINUTE, SECOND, Instant, instant
 from services.core.outcome import DeadLetter, Drop, Reason
+from services.core.policy import Policies
 from services.core.processor import NEVER, Context, Decision, Fact, Processor, S
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.timers import Timers
@@ -38,17 +39,28 @@ class Raw(Protocol):
 
 @dataclass(slots=True)
 class Meta:
-    """What a partition knows of itself; the first record of each flush."""
+    """What a partition knows of itself; the first record of each flush.
+
+    The clock in effect is part of it: a restarted partition that had forgotten the time would take verdicts back.
+    """
 
     positions: dict[str, int] = field(default_factory=dict)
     flush: int = 0
-    closed: dict[str, Instant] = field(default_factory=dict)
     version: int = 0
+    at: Instant = NEVER
+    safe: Instant = NEVER
+    promises: dict[str, Instant] = field(default_factory=dict)
+    closed: dict[str, Instant] = field(default_factory=dict)
+
+    def copy(self) -> "Meta":
+        """A copy that the partition's further life does not change."""
+        return replace(self, positions=dict(self.positions), closed=dict(self.closed))
+
+    def context(self, policies: Policies) -> Context:
+        return Context(self.at, self.safe, self.promises, self.closed, policies)
 
     def encode(self) -> bytes:
-        return json.dumps(
-            {"positions": self.positions, "flush": self.flush, "closed": self.closed, "version": self.version}
-        ).encode()
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> "Meta":
@@ -80,7 +92,7 @@ class Partition(Generic[S]):
         self._state: dict[str, S] = {}
         self._timers = Timers()
         self._marks: deque[Mark] = deque()
-        self._context = Context(policies=tables.policies)
+        self._context = self.meta.context(tables.policies)
         self._dirty: dict[str, None] = {}
         self._outputs: dict[str, list[Record]] = {}
         self._committed = dict(self.meta.positions)
@@ -96,7 +108,8 @@ class Partition(Generic[S]):
         self._timers = Timers()
         for key, state in self._state.items():
             self._timers.arm(key, processor.dues(state))
-        self.meta = Meta(dict(meta.positions), meta.flush, dict(meta.closed), processor.version)
+        self.meta = replace(meta.copy(), version=processor.version)
+        self._context = self.meta.context(self._tables.policies)
         self._committed = dict(meta.positions)
 
     # -- what comes in -------------------------------------------------------------------------------------------
@@ -215,17 +228,13 @@ class Partition(Generic[S]):
             newest = self._marks.popleft()
         if newest is None:
             return
-        closed = {run: instant(at) for run, at in newest.closed.items()}
-        if not closed.items() <= self.meta.closed.items():
-            self.meta.closed.update(closed)
+        meta, closed = self.meta, {run: instant(at) for run, at in newest.closed.items()}
+        if not closed.items() <= meta.closed.items():
+            meta.closed.update(closed)
             self._closed_changed = True
-        self._context = Context(
-            at=instant(newest.at),
-            safe=instant(newest.safe),
-            promises={run: instant(until) for run, until in newest.promises.items()},
-            closed=self.meta.closed,
-            policies=self._tables.policies,
-        )
+        meta.at, meta.safe = instant(newest.at), instant(newest.safe)
+        meta.promises = {run: instant(until) for run, until in newest.promises.items()}
+        self._context = meta.context(self._tables.policies)
         self.fire()
 
     def _covers(self, mark: Mark) -> bool:
@@ -260,7 +269,7 @@ class Partition(Generic[S]):
     def cut(self) -> Cut:
         """Everything since the last cut, ready to be written; the partition goes on from here."""
         self.meta.flush += 1
-        meta = Meta(dict(self.meta.positions), self.meta.flush, dict(self.meta.closed), self._processor.version)
+        meta = self.meta.copy()
         state, encode = self._state, self._processor.encode
         changelog: list[Record] = [
             (META, meta.encode(), []),
