@@ -37,9 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         default="throughput",
         help="throughput on Apache Kafka (default), or a profile of the engine without a broker",
     )
-    parser.add_argument(
-        "--events", type=_events, default=throughput.LEAST_EVENTS, help="facts in the topic (%(default)s)"
-    )
+    parser.add_argument("--events", type=_events, default=throughput.EVENTS, help="facts in the topic (%(default)s)")
     parser.add_argument("--accounts", type=int, default=1_000, help="keys (%(default)s)")
     parser.add_argument("--samples", type=int, default=3, help="of each system, in turn (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there, too")

@@ -24,7 +24,7 @@ class Result:
 
     accounts: Mapping[str, Account]
     outputs: Counter[bytes]
-    changelog_records: int
+    changelog_written: int  # offsets used, markers of transactions included
     state_bytes: int  # of all accounts, at the end
 
     @property
@@ -57,11 +57,8 @@ def differences(one: Result, other: Result) -> list[str]:
 async def _read(settings: Settings, changelog: str, output: str) -> Result:
     states: dict[str, bytes] = {}
     outputs: Counter[bytes] = Counter()
-    written = 0
 
     def state(record: ConsumerRecord) -> None:
-        nonlocal written
-        written += 1
         if record.key == META:
             return
         key = record.key.decode()
@@ -74,8 +71,8 @@ async def _read(settings: Settings, changelog: str, output: str) -> Result:
         outputs[record.value] += 1
 
     async with kafka.reader(settings) as consumer:
-        await kafka.scan(consumer, kafka.partitions(settings, changelog), state)
+        ends = await kafka.scan(consumer, kafka.partitions(settings, changelog), state)
         await kafka.scan(consumer, kafka.partitions(settings, output), event)
     processor = HandoffProcessor()
     accounts = {key: processor.decode(raw, processor.version) for key, raw in states.items()}
-    return Result(accounts, outputs, written, sum(map(len, states.values())))
+    return Result(accounts, outputs, sum(ends.values()), sum(map(len, states.values())))

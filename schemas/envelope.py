@@ -26,7 +26,7 @@ def _plausible(value: object, read: ValidatorFunctionWrapHandler) -> datetime:
     time: datetime = read(value)
     if time < EARLIEST:
         raise ValueError(f"{time.isoformat()} lies before 1990; give the time at which it happened")
-    if time > LATEST:
+    if time >= LATEST:
         raise ValueError(f"{time.isoformat()} lies after 2199; give the time at which it happened")
     return time
 

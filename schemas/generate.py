@@ -71,7 +71,7 @@ def _events() -> Iterator[str]:
     yield from table(("topic", "key", "types", "kept", "written by", "read by"), map(_topic_row, CATALOGUE))
     yield from ("", "## Event types", "", "Some types of fields have names:", "")
     yield from (f"- {name}: {_bounded(TypeAdapter(kind).json_schema())}" for name, kind in NAMED.items())
-    yield "- time: RFC 3339 with its offset, such as `2026-01-05T10:00:00+01:00`, not before 1990"
+    yield "- time: RFC 3339 with its offset, such as `2026-01-05T10:00:00+01:00`, from 1990 to 2199"
     yield ""
     shown: dict[object, str] = {}
     for topic in CATALOGUE:

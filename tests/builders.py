@@ -1,6 +1,8 @@
 """Short ways to write facts and policies in tests."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict
 
 from schemas import ownership
 from schemas.envelope import Event
@@ -19,8 +21,8 @@ def minute(number: float) -> Instant:
     return instant(START + timedelta(minutes=number))
 
 
-def policy(version: int = 1, calendar: str = "always", **hours: float) -> Policy:
-    """Kind `deal` with a leg per keyword; calendars `always` and `office` (Berlin, nine to five)."""
+def policy(version: int = 1, calendar: str = "always", hours: Mapping[str, float] | None = None) -> Policy:
+    """Kind `deal` with a leg per name in `hours`; calendars `always` and `office` (Berlin, nine to five)."""
     return Policy(
         version=version,
         owner="A test",
@@ -30,7 +32,7 @@ def policy(version: int = 1, calendar: str = "always", **hours: float) -> Policy
             "office": CalendarRule(zone="Europe/Berlin", week={"mon-fri": (("09:00", "17:00"),)}),
         },
         handoffs={
-            "deal": KindRule(legs={name: LegRule(hours=value) for name, value in (hours or {"accept": 1}).items()})
+            "deal": KindRule(legs={name: LegRule(hours=value) for name, value in (hours or {"accept": 1.0}).items()})
         },
     )
 
@@ -43,8 +45,14 @@ def policies(*versions: Policy) -> Policies:
     )
 
 
-def context(safe: Instant, *, known: Policies | None = None, **clocks: dict[str, Instant]) -> Context:
-    return Context(at=safe, safe=safe, policies=known or policies(), **clocks)
+def context(
+    safe: Instant,
+    *,
+    known: Policies | None = None,
+    promises: Mapping[str, Instant] | None = None,
+    closed: Mapping[str, Instant] | None = None,
+) -> Context:
+    return Context(safe, safe, promises or {}, closed or {}, known or policies())
 
 
 def fact(event: Event, arrived: Instant | None = None) -> Fact:
@@ -76,7 +84,16 @@ def cancelled(at: float, name: str = "deal-1", *, id: str | None = None, run: st
     return ownership.HandoffCancelled(**_envelope("cancelled", at, name, id, run), data=ownership.Step(handoff=name))
 
 
-def _envelope(what: str, at: float, name: str, id: str | None, run: str | None) -> dict[str, object]:
+class _Envelope(TypedDict):
+    id: str
+    source: str
+    subject: str
+    partitionkey: str
+    time: datetime
+    run: str | None
+
+
+def _envelope(what: str, at: float, name: str, id: str | None, run: str | None) -> _Envelope:
     return {
         "id": id or f"{what}:{name}:{at}",
         "source": "crm",

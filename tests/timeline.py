@@ -8,7 +8,7 @@ from schemas import handoffs as out
 from schemas.envelope import Event
 from services.core.instants import Instant
 from services.core.policy import Policies
-from services.core.processor import Fact
+from services.core.processor import Context, Fact
 from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from tests.builders import ACCOUNT, context, policies
@@ -35,18 +35,26 @@ class Timeline:
 
     def take(self, *facts: Fact) -> list[Event]:
         """Facts arrive in one batch."""
-        now = context(self.safe, known=self.known, **self.clocks)
+        now = self._now()
         state = self.state if self.state is not None else self.processor.empty()
         return self._apply(self.processor.decide(ACCOUNT, state, facts, now))
 
     def until(self, safe: Instant, **clocks: dict[str, Instant]) -> list[Event]:
         """Time passes: every due that has been reached fires, as the engine would have it."""
         self.safe, self.clocks = max(self.safe, safe), clocks or self.clocks
-        now = context(self.safe, known=self.known, **self.clocks)
+        now = self._now()
         said: list[Event] = []
         while self.state is not None and any(due.at <= now.reached(due.run) for due in self.processor.dues(self.state)):
             said += self._apply(self.processor.due(ACCOUNT, self.state, now))
         return said
+
+    def _now(self) -> Context:
+        return context(
+            self.safe,
+            known=self.known,
+            promises=self.clocks.get("promises"),
+            closed=self.clocks.get("closed"),
+        )
 
     def restart(self) -> None:
         """Crash and restore: only what the changelog holds survives."""

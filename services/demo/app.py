@@ -43,7 +43,7 @@ class Demo:
         self._seen: dict[tuple[str, str], datetime | None] = {}
 
     async def run(self) -> int:
-        """The exit code: 0 when every effect was seen, 130 when a person ended it, else 1 after naming what is missing."""
+        """The exit code: 0 when every effect was seen, 130 when a person ended it, else 1 and what is missing is named."""
         policy = read_policy(self._path)
         told = story.deals(policy)
         with tempfile.TemporaryDirectory(prefix="steward-demo-") as name:
@@ -109,8 +109,7 @@ class Demo:
 
     async def _watch(self, settings: Settings) -> None:
         """Read `cs.handoffs` as it grows and show the breaches."""
-        while not await kafka.existing(settings, [HANDOFFS.name]):
-            await asyncio.sleep(0.2)
+        await kafka.ensure_topics(settings, {HANDOFFS.name: HANDOFFS.config})
         async with kafka.follow(settings, (HANDOFFS,)) as followed:
             while True:
                 for record in await followed.fresh():

@@ -186,6 +186,11 @@ def read(path: Path, mapping: MapFile, arrival: Instant, progress: Progress = la
     return history
 
 
+def stem(name: str) -> str:
+    """The name of a file without what says how it is packed."""
+    return name.removesuffix(".gz").removesuffix(".csv")
+
+
 def _fill(history: History, mapping: MapFile, text: "_Text", arrival: Instant, progress: Callable[[int], None]) -> None:
     records = _records(history.path, text, mapping.delimiter)
     plan = _headed(history, records, mapping)
@@ -207,7 +212,7 @@ def _headed(history: History, records: Iterator[tuple[int, list[str]]], mapping:
         raise FileError(f"{path}: the file is empty; a header and rows belong here")
     history.header = [name.strip() for name in cells]
     try:
-        return fit(mapping, history.header, path.name.removesuffix(".gz").removesuffix(".csv"))
+        return fit(mapping, history.header, stem(path.name))
     except MapError as error:
         raise FileError("\n".join(f"{path}: {sentence}" for sentence in str(error).splitlines())) from None
 
@@ -247,8 +252,9 @@ class _Text:
         self._path = path
         self._raw = raw
         self._size = max(1, path.stat().st_size)
-        name = codecs.lookup(encoding).name
-        self._encoding = "utf-8-sig" if name == "utf-8" else name  # spreadsheets write a byte order mark
+        self._named = encoding
+        # Spreadsheets write a byte order mark.
+        self._encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         self._lines = 0
 
     @property
@@ -281,7 +287,7 @@ class _Text:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             before = error.object[: error.start].decode(self._encoding, "ignore")
-            raise self._refusal(before, f"this is not text in {self._encoding}; name its encoding in the map") from None
+            raise self._refusal(before, f"this is not text in {self._named}; name its encoding in the map") from None
         if "\0" in text:
             problem = "a NUL byte stands here, so this is no CSV in this encoding; is it a spreadsheet or utf-16?"
             raise self._refusal(text.partition("\0")[0], problem)

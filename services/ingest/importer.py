@@ -187,6 +187,11 @@ async def _begun(settings: Settings, mapping: MapFile, history: History) -> tupl
     if state is None:
         content = {"file": history.path.name, "sha256": history.sha256, "facts": history.facts}
         return Progress.model_validate({"source": mapping.source, "run": run, "sent": 0, **content}), False
+    if files.stem(state.progress.file) != files.stem(history.path.name):
+        raise ImportRefused(
+            f"run {run} was begun with the name {state.progress.file}, which may be part of its ids, "
+            f"and now {history.path} has the same content; give it that name again"
+        )
     if state.progress.facts != history.facts:
         raise ImportRefused(
             f"run {run} was begun with {state.progress.facts:,} facts, and now {history.path} gives {history.facts:,}: "

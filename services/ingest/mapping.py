@@ -113,6 +113,12 @@ def _type(name: str) -> str:
     return full
 
 
+def _some(facts: tuple["FactRule", ...]) -> tuple["FactRule", ...]:
+    if not facts:
+        raise ValueError("a map without facts imports nothing; name at least one")
+    return facts
+
+
 def _short(name: str) -> str:
     return name.removeprefix("steward.").removesuffix(".v1")
 
@@ -182,7 +188,7 @@ class MapFile(_Part):
     sort: Literal["time"] = "time"
     account: AccountRule
     id: Annotated[Template, AfterValidator(_row_id)] = "{file}:{row}"
-    facts: tuple[FactRule, ...] = Field(min_length=1)
+    facts: Annotated[tuple[FactRule, ...], AfterValidator(_some)]
 
     @property
     def topics(self) -> tuple[Topic, ...]:

@@ -127,7 +127,7 @@ def test_an_importer_killed_at_random_moments_loses_and_invents_nothing(
     for _ in range(3):
         before = sent(pipeline)
         importer = pipeline.start(*importing(log))
-        wait_until(lambda before=before: sent(pipeline) > before, "the import goes on", 60, pause=0.01)
+        await_more(pipeline, before)
         importer.signal(signal.SIGKILL)
         importer.popen.wait()
     pipeline.done(*importing(log))
@@ -192,6 +192,10 @@ def net(pipeline: Pipeline) -> oracle.Breaches:
         elif record.event["type"] == "steward.sla.retracted.v1" and data["stage"] == "breached":
             del standing[data["handoff"], data["leg"]]
     return standing
+
+
+def await_more(pipeline: Pipeline, before: int) -> None:
+    wait_until(lambda: sent(pipeline) > before, "the import goes on", 60, pause=0.01)
 
 
 def sent(pipeline: Pipeline) -> int:

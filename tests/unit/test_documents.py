@@ -116,15 +116,19 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
     "a tab": (
         "version: 1\n\topen: true\n",
         [
-            "rule.yaml:2: this is not readable YAML: "
-            "found character '\\t' that cannot start any token, while scanning for the next token"
+            (
+                "rule.yaml:2: this is not readable YAML: found character '\\t' that cannot start any token, "
+                "while scanning for the next token"
+            )
         ],
     ),
     "two documents": (
         "version: 1\n---\nversion: 2\n",
         [
-            "rule.yaml:2: this is not readable YAML: "
-            "but found another document, expected a single document in the stream"
+            (
+                "rule.yaml:2: this is not readable YAML: but found another document, "
+                "expected a single document in the stream"
+            )
         ],
     ),
     "a control character": (

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from schemas import handoffs as out
+from schemas.envelope import Event
 from services.core.instants import DAY, instant, moment
 from services.handoff import decide, machine
 from tests.builders import (
@@ -22,12 +23,12 @@ from tests.builders import (
 from tests.timeline import Timeline, stage_of
 
 
-def kinds(events: list[object]) -> list[str]:
-    return [stage_of(event) for event in events if isinstance(event.data, out.Verdict)]  # type: ignore[attr-defined]
+def kinds(events: list[Event]) -> list[str]:
+    return [stage_of(event) for event in events if isinstance(event.data, out.Verdict)]
 
 
 def test_a_clock_goes_through_its_stages_each_once() -> None:
-    story = Timeline(policies(policy(accept=4)))
+    story = Timeline(policies(policy(hours={"accept": 4})))
     story.take(fact(opened(0)))
     said = [(number, kinds(story.until(minute(number * 60)))) for number in range(12)]
     assert [(hour, stages) for hour, stages in said if stages] == [
@@ -41,7 +42,7 @@ def test_a_clock_goes_through_its_stages_each_once() -> None:
 
 def test_working_hours_move_the_stages_over_a_weekend() -> None:
     friday = (datetime(2026, 3, 6, 16, 0, tzinfo=UTC) - START) / timedelta(minutes=1)  # 17:00 in Berlin: closing time
-    story = Timeline(policies(policy(calendar="office", accept=4)))
+    story = Timeline(policies(policy(calendar="office", hours={"accept": 4})))
     story.take(fact(opened(friday)))
     story.until(instant(datetime(2026, 3, 9, 11, 59, tzinfo=UTC)))
     assert story.stages() == ["accept/at_risk", "accept/noticed"]
@@ -158,10 +159,10 @@ def test_a_finished_run_restrains_nothing() -> None:
 
 
 def test_the_policy_in_force_at_the_opening_stays_the_handoffs_own() -> None:
-    known = policies(policy(1, accept=1))
+    known = policies(policy(1, hours={"accept": 1}))
     story = Timeline(known)
     story.take(fact(opened(0)))
-    later = policies(policy(1, accept=1), policy(2, accept=100))
+    later = policies(policy(1, hours={"accept": 1}), policy(2, hours={"accept": 100}))
     story.known = later.__class__(later.versions, ((0, 1), (minute(30), 2)))
     story.take(fact(opened(31, "deal-2")))
     story.until(minute(100))
@@ -189,7 +190,9 @@ def test_facts_that_never_get_an_opening_are_forgotten_in_the_end() -> None:
 
 
 @pytest.mark.parametrize(("run", "fates"), [(None, [("old", "too_late")]), ("crm:1", [])], ids=["live", "within a run"])
-def test_an_opening_older_than_400_days_opens_nothing_outside_a_run(run: str | None, fates: list[str]) -> None:
+def test_an_opening_older_than_400_days_opens_nothing_outside_a_run(
+    run: str | None, fates: list[tuple[str, str]]
+) -> None:
     story = Timeline()
     story.take(fact(opened(0, id="old", run=run), arrived=minute(0) + 401 * DAY))
     assert story.fates == fates

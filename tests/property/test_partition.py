@@ -1,0 +1,132 @@
+"""One partition of the engine without Kafka: whatever is delivered, flushed, crashed and restored when, it agrees
+with an oracle, and nothing that was committed is published twice."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import codec
+from schemas.clock import ClockAdvanced, Mark
+from schemas.topics import CLOCK, HANDOFFS, OWNERSHIP
+from services.core.instants import moment
+from services.handoff.model import Account
+from services.handoff.processor import HandoffProcessor
+from services.runtime.engine.partition import META, Cut, Meta, Partition
+from services.runtime.engine.tables import Tables
+from services.runtime.metrics import Metrics
+from services.runtime.settings import Settings
+from tests.builders import ACCOUNT, minute, policies, policy
+from tests.property.test_handoff import HOURS, Told, oracle, stories
+from tests.timeline import Timeline
+
+END = 2_000
+END_OF_STORIES = 400
+
+
+@dataclass
+class Raw:
+    offset: int
+    key: bytes
+    value: bytes
+    timestamp: int = minute(END_OF_STORIES) // 1000
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+@dataclass
+class World:
+    """The broker: two input topics, the changelog, and what is committed of the output."""
+
+    ownership: list[Raw] = field(default_factory=list)
+    clock: list[Raw] = field(default_factory=list)
+    changelog: dict[bytes, bytes] = field(default_factory=dict)
+    committed: list[bytes] = field(default_factory=list)
+    now: int = 0
+
+    def __post_init__(self) -> None:
+        self.partition = self._opened()
+
+    def _opened(self) -> Partition[Account]:
+        tables = Tables(Settings(partitions=1))
+        tables.policies = policies(policy(hours=HOURS))
+        partition = Partition(0, 1, HandoffProcessor(), tables, Metrics())
+        states = dict(self.changelog)
+        raw = states.pop(META, None)
+        meta = Meta.decode(raw) if raw else Meta()
+        for topic in (*HandoffProcessor.inputs, CLOCK):
+            meta.positions.setdefault(topic.name, 0)
+        partition.restore(states, meta)
+        return partition
+
+    def publish(self, told: Told, name: str) -> None:
+        value = codec.encode(told.event(name))
+        self.ownership.append(Raw(len(self.ownership), ACCOUNT.encode(), value))
+
+    def tick(self, minutes: int) -> None:
+        self.now += minutes
+        at = moment(minute(self.now))
+        mark = Mark(at=at, safe=at, ends={OWNERSHIP.name: len(self.ownership)}, writer="test", simulated=True)
+        event = ClockAdvanced(id=str(len(self.clock)), source="clock", subject="0", partitionkey="0", time=at, data=mark)
+        self.clock.append(Raw(len(self.clock), b"0", codec.encode(event)))
+
+    def deliver(self, topic: object, most: int) -> None:
+        log = self.clock if topic is CLOCK else self.ownership
+        position = self.partition.meta.positions[str(topic)]
+        records = log[position : position + most]
+        self.partition.take(CLOCK if topic is CLOCK else OWNERSHIP, records, position + len(records))
+
+    def flush(self, *, crash: str | None = None) -> None:
+        """One transaction; a crash before its commit loses it whole, one after it loses the memory only."""
+        if self.partition.changed or self.partition.moved:
+            cut = self.partition.cut()
+            if crash != "before commit":
+                self._commit(cut)
+                self.partition.committed(cut)
+        if crash is not None:
+            self.partition = self._opened()
+
+    def _commit(self, cut: Cut) -> None:
+        for key, value, _ in cut.changelog:
+            if key is not None and value is not None:
+                self.changelog[key] = value
+            elif key is not None:
+                self.changelog.pop(key, None)
+        self.committed += [value for _, value, _ in cut.outputs.get(HANDOFFS.name, []) if value is not None]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_it_agrees_with_the_oracle_whatever_happens_when(data: st.DataObject) -> None:
+    named = {name: data.draw(stories, label=name) for name in ("deal-1", "deal-2")}
+    waiting = data.draw(st.permutations([(told, name) for name, story in named.items() for told in story]))
+    world = World()
+    while waiting:
+        action = data.draw(st.sampled_from(["publish", "again", "tick", "facts", "marks", "flush", "crash"]))
+        match action:
+            case "publish":
+                world.publish(*waiting.pop())
+            case "again" if world.ownership:
+                copy = data.draw(st.sampled_from(world.ownership))
+                world.ownership.append(Raw(len(world.ownership), copy.key, copy.value))
+            case "tick":
+                world.tick(data.draw(st.integers(0, 120)))
+            case "facts":
+                world.deliver(OWNERSHIP, data.draw(st.integers(1, 3)))
+            case "marks":
+                world.deliver(CLOCK, data.draw(st.integers(1, 5)))
+            case "flush":
+                world.flush()
+            case "crash":
+                world.flush(crash=data.draw(st.sampled_from(["before commit", "after commit"])))
+    world.tick(END - world.now if world.now < END else 0)
+    world.deliver(CLOCK, 1_000)
+    world.deliver(OWNERSHIP, 1_000)
+    world.flush()
+
+    published = [codec.decode(HANDOFFS, value) for value in world.committed]
+    story = Timeline()
+    story._keep(published)
+    until = max(END, world.now)
+    assert story.net == oracle("deal-1", named["deal-1"], until) | oracle("deal-2", named["deal-2"], until)
+    ids = [event.id for event in published]
+    assert len(ids) == len(set(ids))
