@@ -42,9 +42,9 @@ class Arriving:
 def run(events: int, accounts: int) -> None:
     """Print CPU per event without the profiler, then the functions with the most time of their own."""
     records = _records(events, accounts)
-    plain = _fed(records, None)
-    profile = cProfile.Profile()
-    profiled = _fed(records, profile)
+    processor, profile = HandoffProcessor(), cProfile.Profile()
+    plain = _fed(records, processor, None)
+    profiled = _fed(records, processor, profile)
     told = io.StringIO()
     pstats.Stats(profile, stream=told).strip_dirs().sort_stats("tottime").print_stats(SHOWN)
     print(f"{len(records):,} records of one partition, fetches of {BATCH}, a cut every {BATCH * BATCHES_PER_FLUSH:,}")
@@ -59,9 +59,9 @@ def _records(events: int, accounts: int) -> list[Arriving]:
     return [Arriving(offset, now, key, value) for offset, (key, value) in enumerate(mine)]
 
 
-def _fed(records: Sequence[Arriving], profile: cProfile.Profile | None) -> float:
+def _fed(records: Sequence[Arriving], processor: HandoffProcessor, profile: cProfile.Profile | None) -> float:
     """CPU microseconds per event for taking the records in and cutting flushes, which are not written."""
-    partition = _partition()
+    partition = _partition(processor)
     begun = time.process_time()
     if profile:
         profile.enable()
@@ -75,14 +75,13 @@ def _fed(records: Sequence[Arriving], profile: cProfile.Profile | None) -> float
     return (time.process_time() - begun) / len(records) * 1e6
 
 
-def _partition() -> Partition[Account]:
+def _partition(processor: HandoffProcessor) -> Partition[Account]:
     settings = Settings(partitions=work.PARTITIONS)
     policies = Policies()
     for event in _first_version(read_policy(ROOT / "deploy" / "policy" / "steward.yaml"), clock.now()):
         policies = policies.after(event)
     tables = Tables(settings)
     tables.policies = policies
-    processor = HandoffProcessor()
     partition = Partition(NUMBER, work.PARTITIONS, processor, tables, Metrics())
     partition.restore({}, Meta(positions={topic.name: 0 for topic in processor.inputs}))
     return partition

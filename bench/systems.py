@@ -13,8 +13,14 @@ from urllib.request import urlopen
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench import stock_faust
+from bench.work import Fact
+from schemas import codec
 from schemas.topics import OWNERSHIP
+from services.core.instants import instant
+from services.core.processor import Context
+from services.core.processor import Fact as ReducerFact
 from services.handoff.app import _publish_first, read_policy
+from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from services.runtime import kafka
 from services.runtime.embedded.ports import HOST, pick_port
@@ -30,6 +36,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 OURS = "steward handoff"
 STOCK = "stock Faust"
+ALONE = "reducer and codec"
 
 
 class Stuck(RuntimeError):
@@ -108,6 +115,23 @@ def run_stock(settings: Settings, events: int, folder: Path) -> Sample:
     finally:
         child.stop()
     return Sample(STOCK, calibration, events, events, last["at"] - first["at"], last["cpu"] - first["cpu"])
+
+
+def run_alone(settings: Settings, work: Sequence[Fact]) -> Sample:
+    """What both systems have in common, in this process and in memory: decode, reduce, encode what is published."""
+    processor, context = HandoffProcessor(), Context(policies=asyncio.run(stock_faust.read_policies(settings)))
+    accounts: dict[str, Account] = {}
+    calibration = calibrate()
+    begun, cpu = time.monotonic(), time.process_time()
+    for key, value in work:
+        event = codec.decode(OWNERSHIP, value)
+        fact = ReducerFact(OWNERSHIP, event, instant(event.receivedat or event.time))
+        decision = processor.decide(key, accounts.get(key) or processor.empty(), (fact,), context)
+        accounts[key] = decision.state or processor.empty()
+        for output in decision.outputs:
+            codec.encode(output.event)
+    cpu, seconds = time.process_time() - cpu, time.monotonic() - begun
+    return Sample(ALONE, calibration, len(work), len(work), seconds, cpu)
 
 
 def _command(settings: Settings, module: str, *arguments: str) -> Sequence[str]:

@@ -31,6 +31,8 @@ NOTES = (
     last.""",
     """An opening and its acceptance stand at least one fetch apart, because the handoff processor shows a handoff once
     for all facts of a fetch.""",
+    """reducer and codec: what both have in common, one event at a time in memory: decoding, reducing, encoding what is
+    published. On a busy machine rates suffer more than CPU per event.""",
     """No clock runs: verdicts come from facts alone, and no due time fires.""",
 )
 
@@ -59,7 +61,7 @@ def run(events: int, accounts: int, samples: int, command: str, kept: Path | Non
         warm = systems.run_ours(warm_up, events, folder / "warm")
         for number in range(1, samples + 1):
             settings = _prepared(kafka.bootstrap, f"bench-{number}-", facts)
-            rounds.append(_round(settings, events, folder / str(number)))
+            rounds.append(_round(settings, facts, folder / str(number)))
             print(f"round {number} of {samples}: both systems gave the same results", flush=True)
     measured = [sample for taken in rounds for sample in taken.samples]
     summary = report.summary(measured)
@@ -96,8 +98,13 @@ def _prepared(bootstrap: str, prefix: str, facts: Sequence[work.Fact]) -> Settin
     return settings
 
 
-def _round(settings: Settings, events: int, folder: Path) -> Round:
-    taken = (systems.run_ours(settings, events, folder), systems.run_stock(settings, events, folder))
+def _round(settings: Settings, facts: Sequence[work.Fact], folder: Path) -> Round:
+    events = len(facts)
+    taken = (
+        systems.run_ours(settings, events, folder),
+        systems.run_stock(settings, events, folder),
+        systems.run_alone(settings, facts),
+    )
     ours, stock = asyncio.run(compare.ours(settings)), asyncio.run(compare.stock(settings))
     if found := compare.differences(ours, stock):
         raise Different("\n".join([f"{OURS} and {STOCK} differ, so there are no figures:", *found]))

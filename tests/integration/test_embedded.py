@@ -251,6 +251,9 @@ async def test_a_committed_transaction_is_read_and_an_aborted_one_is_not(broker:
         await producer.abort_transaction()
         async with producer.transaction():
             await producer.send_and_wait(topic, b"committed later", partition=0)
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"aborted at the end", partition=0)
+        await producer.abort_transaction()
     assert await read(broker, topic) == [b"committed", b"committed later"]
 
 
@@ -300,6 +303,26 @@ async def test_a_group_goes_on_where_it_committed(broker: Server, prefix: str) -
     await send(broker, topic, [b"first", b"second"])
     assert await next_of_group(broker, topic, f"{prefix}group") == b"first"
     assert await next_of_group(broker, topic, f"{prefix}group") == b"second"
+
+
+async def test_a_member_with_a_static_id_comes_back_although_it_never_left(broker: Server, prefix: str) -> None:
+    await create(broker, topic := f"{prefix}facts")
+    await send(broker, topic, [b"first", b"second"])
+    assert await next_of_group(broker, topic, f"{prefix}group", group_instance_id="one") == b"first"
+    assert await next_of_group(broker, topic, f"{prefix}group", group_instance_id="one") == b"second"
+
+
+async def test_a_successor_ends_the_transaction_that_its_predecessor_left_open(broker: Server, prefix: str) -> None:
+    await create(broker, topic := f"{prefix}facts")
+    async with producing(broker, transactional_id=f"{prefix}writer") as first:
+        await first.begin_transaction()
+        await first.send_and_wait(topic, b"never committed", partition=0)
+        assert await end(broker, topic, "read_committed") == 0
+        async with producing(broker, transactional_id=f"{prefix}writer"):
+            assert await end(broker, topic, "read_committed") == 2
+            assert await read(broker, topic) == []
+            with pytest.raises(ProducerFenced):
+                await first.send_and_wait(topic, b"of a zombie", partition=0)
 
 
 # ---------------------------------------------------------------- a small client
@@ -368,7 +391,7 @@ async def end(server: Server, topic: str, isolation: str) -> int:
         return int(offsets[TopicPartition(topic, 0)])
 
 
-async def next_of_group(server: Server, topic: str, group: str) -> bytes:
+async def next_of_group(server: Server, topic: str, group: str, **settings: Any) -> bytes:
     """The group's next record, committed."""
     consumer = AIOKafkaConsumer(
         topic,
@@ -376,6 +399,7 @@ async def next_of_group(server: Server, topic: str, group: str) -> bytes:
         group_id=group,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
+        **settings,
     )
     await consumer.start()
     try:

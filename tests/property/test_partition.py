@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.clock import ClockAdvanced, Mark
+from schemas.envelope import Event
+from schemas.handoffs import SlaRetracted
 from schemas.topics import CLOCK, HANDOFFS, OWNERSHIP
-from services.core.instants import moment
+from services.core.instants import MINUTE, moment
+from services.core.processor import NEVER
 from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from services.runtime.engine.partition import META, Cut, Meta, Partition
@@ -41,6 +44,8 @@ class World:
     clock: list[Raw] = field(default_factory=list)
     changelog: dict[bytes, bytes] = field(default_factory=dict)
     committed: list[bytes] = field(default_factory=list)
+    told: dict[bytes, tuple[Told, str]] = field(default_factory=dict)
+    believed: int = NEVER
     now: int = 0
 
     def __post_init__(self) -> None:
@@ -60,6 +65,7 @@ class World:
 
     def publish(self, told: Told, name: str) -> None:
         value = codec.encode(told.event(name))
+        self.told[value] = told, name
         self.ownership.append(Raw(len(self.ownership), ACCOUNT.encode(), value))
 
     def tick(self, minutes: int) -> None:
@@ -73,7 +79,21 @@ class World:
         log = self.clock if topic is CLOCK else self.ownership
         position = self.partition.meta.positions[str(topic)]
         records = log[position : position + most]
+        before = len(self.partition._outputs.get(HANDOFFS.name, []))
         self.partition.take(CLOCK if topic is CLOCK else OWNERSHIP, records, position + len(records))
+        self.believed = max(self.believed, self.partition.meta.safe)
+        for _, value, _ in self.partition._outputs.get(HANDOFFS.name, [])[before:]:
+            self._check(codec.decode(HANDOFFS, value or b""))
+
+    def _check(self, said: Event) -> None:
+        """A retraction needs a fact that disproves the stage; time alone, forgotten or turned back, is none."""
+        if isinstance(said, SlaRetracted):
+            read = self.ownership[: self.partition.meta.positions[OWNERSHIP.name]]
+            facts = {self.told[raw.value] for raw in read}
+            story = [told for told, name in facts if name == said.data.handoff]
+            verdicts = oracle(said.data.handoff, story, (self.believed - minute(0)) / MINUTE)
+            stage = said.data.leg, said.data.stage
+            assert (said.data.handoff, *stage) not in verdicts, f"{stage} was taken back although it is true"
 
     def flush(self, *, crash: str | None = None) -> None:
         """One transaction; a crash before its commit loses it whole, one after it loses the memory only."""

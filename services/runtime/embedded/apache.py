@@ -134,7 +134,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="this port or none (default: 9092, or a free one)")
     port: int | None = parser.parse_args().port
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)  # the way of Ctrl-C, so that nothing is left behind
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup asks for
+            signal.signal(ending, signal.default_int_handler)  # the way of Ctrl-C, so that nothing is left behind
     try:
         with TemporaryDirectory(prefix="steward-kafka-") as folder:
             print(f"Starting Apache Kafka {VERSION}; fetching it, once, takes about a minute.", flush=True)

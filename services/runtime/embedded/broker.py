@@ -1,8 +1,12 @@
 """The embedded broker: noida, one binary that speaks the Kafka protocol.
 
-It is for demonstrations, small installations and the ordinary test run, not for crash tests: killed, it loses
-about a second of acknowledged records; it never evicts a dead group member by itself and never aborts an
-expired transaction. Topics must be created explicitly.
+It is for demonstrations, small installations and the ordinary test run, not for crash tests:
+- killed, it loses about a second of acknowledged records;
+- an expired transaction stays open until its producer or a successor ends it, and may still be committed;
+- a group never loses a dead member: its partitions wait for a rebalance, and if the dead one led the group, nobody
+  gets any partition again. A member with a static id, alone in its group, may die and come back;
+- a commit of offsets during a rebalance is refused as of an illegal generation, which has the same end;
+- a topic that a client merely names comes into being with one partition: create topics first.
 """
 
 import signal

@@ -32,8 +32,7 @@ class Child:
     """A program in a session of its own, so that Ctrl-C reaches its parent alone; logs to `folder/name.log`.
 
     `environment` is added to ours. On Linux the program gets `at_parents_end` when its parent dies in whatever
-    way. Elsewhere it is stopped
-    when the parent exits normally.
+    way. Elsewhere it is stopped when the parent exits normally.
     """
 
     def __init__(
