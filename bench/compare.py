@@ -8,14 +8,14 @@ from aiokafka import ConsumerRecord
 
 from bench import stock_faust
 from schemas.topics import HANDOFFS
-from services.handoff.model import Account
+from services.handoff.model import Account, Handoff
 from services.handoff.processor import HandoffProcessor
 from services.runtime import kafka
 from services.runtime.engine import worker
 from services.runtime.engine.partition import META
 from services.runtime.settings import Settings
 
-SHOWN = 5
+SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,29 @@ async def stock(settings: Settings) -> Result:
     return await _read(settings, stock_faust.CHANGELOG, stock_faust.OUTPUT)
 
 
-def differences(one: Result, other: Result) -> list[str]:
-    """What differs, a line each, the first few; an event counts with all its attributes."""
-    found = [
-        f"account {key}: {one.accounts.get(key)} against {other.accounts.get(key)}"
-        for key in sorted(one.accounts.keys() | other.accounts.keys())
-        if one.accounts.get(key) != other.accounts.get(key)
+def differences(names: tuple[str, str], one: Result, other: Result) -> list[str]:
+    """How much differs, and the first few of each, a line each; none: equal. Events count with all attributes."""
+    states, others = _handoffs(one), _handoffs(other)
+    differ = [place for place in sorted(states.keys() | others.keys()) if states.get(place) != others.get(place)]
+    only = (names[0], one.outputs - other.outputs), (names[1], other.outputs - one.outputs)
+    published = sum(events.total() for _, events in only)
+    if not differ and not published and one.accounts.keys() == other.accounts.keys():
+        return []
+    return [
+        f"{len(differ):,} handoffs and {published:,} published events differ",
+        *(
+            f"{account}, {handoff}: {name} has {found.get((account, handoff))}"
+            for account, handoff in differ[:SHOWN]
+            for name, found in zip(names, (states, others), strict=True)
+        ),
+        *(f"published by {name} only: {value.decode()}" for name, events in only for value in list(events)[:SHOWN]),
     ]
-    said, also = one.outputs - other.outputs, other.outputs - one.outputs
-    events = [f"published by one only: {value.decode()}" for value in said]
-    events += [f"published by the other only: {value.decode()}" for value in also]
-    counts = f"{len(found)} accounts and {said.total() + also.total()} events differ"
-    return [counts, *found[:SHOWN], *events[:SHOWN]] if found or events else []
+
+
+def _handoffs(result: Result) -> dict[tuple[str, str], Handoff]:
+    return {
+        (key, name): handoff for key, account in result.accounts.items() for name, handoff in account.handoffs.items()
+    }
 
 
 async def _read(settings: Settings, changelog: str, output: str) -> Result:

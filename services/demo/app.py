@@ -21,7 +21,7 @@ from services.ingest import importer, screen, sources
 from services.runtime import clock, kafka
 from services.runtime.settings import Settings
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 30.0
 SHOWN = 12  # breaches on the screen; the rest is counted
 DONE, MISSING, INTERRUPTED = 0, 1, 130
 
@@ -43,7 +43,7 @@ class Demo:
         self._seen: dict[tuple[str, str], datetime | None] = {}
 
     async def run(self) -> int:
-        """The exit code: 0 when every effect was seen, 130 when a person ended it, else 1 and what is missing is named."""
+        """The exit code: 0 when every effect was seen, 1 naming what is missing, 130 when a person ended it before."""
         policy = read_policy(self._path)
         told = story.deals(policy)
         with tempfile.TemporaryDirectory(prefix="steward-demo-") as name:

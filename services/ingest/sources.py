@@ -1,6 +1,7 @@
 """Registration of sources on `cs.sources`."""
 
 from schemas import codec
+from schemas.envelope import Event
 from schemas.sources import Registration, SourceRegistered
 from schemas.topics import SOURCES
 from services.core.errors import OperatorError
@@ -16,8 +17,15 @@ class SourceError(OperatorError):
 async def registered(settings: Settings) -> dict[str, Registration]:
     """Every registered source by name. Raises BrokerAway, TopicMismatch."""
     await kafka.ensure_topics(settings, {SOURCES.name: SOURCES.config})
-    events = [codec.decode(SOURCES, record.value) for record in await kafka.read_all(settings, SOURCES) if record.value]
+    events = [_decoded(record.value) for record in await kafka.read_all(settings, SOURCES) if record.value]
     return {event.data.source: event.data for event in events if isinstance(event, SourceRegistered)}
+
+
+def _decoded(value: bytes) -> Event | None:
+    try:
+        return codec.decode(SOURCES, value)
+    except codec.SchemaError:  # a newer writer's; the clock writer logs it
+        return None
 
 
 async def register(settings: Settings, name: str, rank: int, role: str | None) -> str:

@@ -46,7 +46,7 @@ class TopicMismatch(OperatorError):
     """A topic on the broker is not as the catalogue and the settings say."""
 
 
-class Refused(RuntimeError):
+class Refused(OperatorError):
     """The broker refused a write, or another writer took over; this producer must not be used again."""
 
 
@@ -316,8 +316,11 @@ class Publisher:
         return future
 
     async def send(self, topic: object, key: str, value: bytes) -> None:
-        """Write one record and wait for its acknowledgement."""
-        await (await self.put(topic, key, value))
+        """Write one record and wait for its acknowledgement. Raises Refused when the broker will not have it."""
+        try:
+            await (await self.put(topic, key, value))
+        except KafkaError as error:
+            raise Refused(f"the broker refused a record for {topic}: {error!r}") from error
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ It is for demonstrations, small installations and the ordinary test run, not for
 - killed, it loses about a second of acknowledged records;
 - an expired transaction stays open until its producer or a successor ends it, and may still be committed;
 - a group never loses a dead member: its partitions wait for a rebalance, and if the dead one led the group, nobody
-  gets any partition again. A member with a static id, alone in its group, may die and come back;
+  gets any partition until the broker restarts. A member with a static id, alone in its group, may die and return;
 - a commit of offsets during a rebalance is refused as of an illegal generation, which has the same end;
 - a topic that a client merely names comes into being with one partition: create topics first.
 """

@@ -1,0 +1,73 @@
+"""What the clock may say after what, and what it says of runs."""
+
+from datetime import UTC, datetime, timedelta
+
+from schemas.envelope import EARLIEST, Event
+from schemas.sources import Progress, Registration, RunAbandoned, RunAdvanced, RunFinished, RunStarted, SourceRegistered
+from services.core.instants import DAY, MINUTE, SECOND, instant
+from services.ingest.marks import Allowance, Runs, Tick, tick
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+AT = instant(NOW)
+ALLOWANCE = Allowance(grace=MINUTE, redelivery=10 * MINUTE)
+RunEvent = type[RunStarted] | type[RunAdvanced] | type[RunFinished] | type[RunAbandoned]
+
+
+def told(kind: RunEvent, after: timedelta, through: datetime | None = None, run: str = "crm:1") -> Event:
+    data = Progress(source="crm", run=run, file="log", sha256="0" * 64, facts=9, sent=1, through=through)
+    return kind(id="1", source="steward/ingest", subject=run, partitionkey=run, time=NOW + after, data=data)
+
+
+def test_the_first_tick_is_the_wall_and_silence_is_believed_up_to_the_grace() -> None:
+    assert tick(None, AT, ALLOWANCE) == Tick(AT, AT - MINUTE)
+
+
+def test_the_clock_never_goes_back() -> None:
+    last = Tick(AT, AT - MINUTE)
+    assert tick(last, AT - 5 * SECOND, ALLOWANCE) == last
+
+
+def test_after_a_gap_silence_is_not_believed_until_vendors_have_redelivered() -> None:
+    last = Tick(AT, AT - MINUTE)
+    back = tick(last, AT + 2 * MINUTE, ALLOWANCE)
+    assert back == Tick(AT + 2 * MINUTE, AT - MINUTE, AT + 12 * MINUTE)
+    later = tick(back, AT + 2 * MINUTE + SECOND, ALLOWANCE)
+    assert later.safe == AT - MINUTE
+    resumed = tick(Tick(AT + 12 * MINUTE - SECOND, AT - MINUTE, AT + 12 * MINUTE), AT + 12 * MINUTE, ALLOWANCE)
+    assert resumed == Tick(AT + 12 * MINUTE, AT + 11 * MINUTE)
+
+
+def test_a_second_gap_while_the_first_is_held_holds_longer_and_gives_nothing_back() -> None:
+    held = Tick(AT, AT - 20 * MINUTE, AT + 5 * MINUTE)
+    again = tick(held, AT + 3 * MINUTE, ALLOWANCE)
+    assert again == Tick(AT + 3 * MINUTE, AT - 20 * MINUTE, AT + 13 * MINUTE)
+
+
+def test_a_run_is_named_from_its_start_and_promises_nothing_until_it_has_sent_something() -> None:
+    runs = Runs().after(told(RunStarted, timedelta(0)))
+    assert runs.promises() == {"crm:1": instant(EARLIEST)}
+    runs = runs.after(told(RunAdvanced, timedelta(seconds=1), NOW - timedelta(days=9)))
+    assert runs.promises() == {"crm:1": instant(NOW - timedelta(days=9))}
+
+
+def test_a_closed_run_is_listed_for_fourteen_days_and_promises_nothing() -> None:
+    for kind in (RunFinished, RunAbandoned):
+        runs = Runs().after(told(RunStarted, timedelta(0))).after(told(kind, timedelta(minutes=1), NOW))
+        assert runs.promises() == {}
+        assert runs.closed(AT + 14 * DAY) == {"crm:1": AT + MINUTE}
+        assert runs.closed(AT + 14 * DAY + MINUTE) == {}
+
+
+def test_a_run_without_progress_for_a_quarter_of_an_hour_is_stalled_until_it_goes_on() -> None:
+    runs = Runs().after(told(RunStarted, timedelta(0)))
+    assert runs.stalled(AT + 15 * MINUTE) == ()
+    assert runs.stalled(AT + 15 * MINUTE + SECOND) == ("crm:1",)
+    runs = runs.after(told(RunAdvanced, timedelta(minutes=16), NOW))
+    assert runs.stalled(AT + 17 * MINUTE) == ()
+
+
+def test_registrations_are_no_runs() -> None:
+    event = SourceRegistered(
+        id="1", source="steward/ingest", subject="crm", partitionkey="crm", time=NOW, data=Registration(source="crm")
+    )
+    assert Runs().after(event) == Runs()
