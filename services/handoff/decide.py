@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from schemas import handoffs as out
 from schemas.envelope import Data, Event
 from services.core.instants import DAY, Instant, moment
-from services.handoff.machine import View, fold, reached_at
+from services.handoff.machine import State, View, fold, reached_at
 from services.handoff.model import Entry, Handoff, Happening, Stage, What
 from services.handoff.policy import LegPolicy
 
@@ -91,7 +91,7 @@ def settle(account: str, name: str, handoff: Handoff, rules: Rules, reached: Ins
     ledger = dict(handoff.ledger)
     events = list(_verdicts(writer, running, ledger, reached))
     pending = [at for clock in running for stage, at in clock.stages.items() if not _raised(ledger, clock, stage)]
-    last = max(fact.at for fact in handoff.facts)
+    last = handoff.facts[-1].at
     settled = view.stopped is not None and not pending
     wake = max(last, handoff.arrived) + MAX_LATENESS if settled else min(pending, default=None)
     shown, changed = writer.state(running)
@@ -101,7 +101,6 @@ def settle(account: str, name: str, handoff: Handoff, rules: Rules, reached: Ins
         wake=wake,
         run=None if settled else view.opening.run,
         settled=settled,
-        published=handoff.published + (changed is not None),
         shown=shown,
     )
     return changed_handoff, [*([changed] if changed else []), *events]
@@ -175,32 +174,31 @@ class _Writer:
 
     def state(self, running: Sequence[Clock]) -> tuple[str, Event | None]:
         """The digest of the present state, and the event that shows it where it differs from the last one shown."""
-        view, opened = self._view, self._view.opening
-        paused = view.state == "paused"
+        view = self._view
+        paused = view.state is State.PAUSED
+        dues = ",".join(f"{clock.leg.name}@{clock.due}" for clock in running)
+        shown = _hash(f"{view.state} {view.opening.at} {view.accepted} {view.owner} {self._version} {dues}")
+        if shown == self._handoff.shown:
+            return shown, None
         data = out.Handoff(
             handoff=self._name,
-            kind=opened.kind or "",
+            kind=view.opening.kind or "",
             state=view.state.value,
             owner=view.owner,
-            sender=opened.sender,
-            opened=moment(opened.at),
+            sender=view.opening.sender,
+            opened=moment(view.opening.at),
             accepted=_moment(view.accepted),
             legs=tuple(
                 out.Leg(
-                    leg=clock.leg.name,
-                    due=None if paused else moment(clock.due),
-                    calendar=clock.leg.calendar_label,
+                    leg=clock.leg.name, due=None if paused else moment(clock.due), calendar=clock.leg.calendar_label
                 )
                 for clock in running
             ),
             policy=self._version,
         )
-        shown = _hash(data.model_dump_json())
-        if shown == self._handoff.shown:
-            return shown, None
-        number = str(self._handoff.published + 1)
-        at = max(fact.at for fact in self._handoff.facts)
-        return shown, self._event(out.HandoffChanged, _hash(self._name, number), at, data)
+        # The set of facts names its state: it only grows, and it is the same in whatever batches they came.
+        facts = (part for fact in self._handoff.facts for part in (fact.source, fact.id))
+        return shown, self._event(out.HandoffChanged, _hash(self._name, *facts), self._handoff.facts[-1].at, data)
 
     def verdict(self, clock: Clock, stage: Stage, entry: Entry, at: Instant) -> Event:
         transition = _transition(self._name, clock.leg.name, stage, entry.n)
@@ -212,8 +210,7 @@ class _Writer:
         transition = _transition(self._name, clock.leg.name, stage, entry.n)
         reason = _why(clock, stage, self._view)
         data = out.Retraction(**self._said(clock, transition, entry), stage=stage.value, reason=reason)
-        at = max(fact.at for fact in self._handoff.facts)
-        return self._event(out.SlaRetracted, f"{transition}.retracted", at, data)
+        return self._event(out.SlaRetracted, f"{transition}.retracted", self._handoff.facts[-1].at, data)
 
     def _said(self, clock: Clock, transition: str, entry: Entry) -> "_Said":
         view = self._view

@@ -1,4 +1,7 @@
-"""The nouns: facts of a handoff as state keeps them, the ledger of what was published, an account's handoffs."""
+"""The nouns: facts of a handoff as state keeps them, the ledger of what was published, an account's handoffs.
+
+None of them can be part of a cycle, so the garbage collector need not look at them (`gc=False`).
+"""
 
 from enum import IntEnum, StrEnum
 
@@ -28,7 +31,7 @@ class Stage(StrEnum):
     MET = "met"
 
 
-class Happening(Struct, frozen=True, array_like=True):
+class Happening(Struct, frozen=True, array_like=True, gc=False):
     """A fact about one handoff. (source, id) is its identity, `order` its place in the set."""
 
     at: Instant
@@ -46,7 +49,7 @@ class Happening(Struct, frozen=True, array_like=True):
         return self.at, self.what, self.rank, self.source, self.id
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class Entry(Struct, frozen=True, array_like=True, gc=False):
     """What was published of one stage of one clock: how often raised, corrected, and with which due time."""
 
     n: int
@@ -55,11 +58,11 @@ class Entry(Struct, frozen=True, array_like=True):
     due: Instant | None
 
 
-class Handoff(Struct, frozen=True, array_like=True):
+class Handoff(Struct, frozen=True, array_like=True, gc=False):
     """One handoff: its facts in order, its ledger, and when to look again.
 
-    `published` counts the versions of its state that went out, `shown` is the digest of the last one. `arrived`
-    is when the last fact did. A folded handoff has outlived its facts: only the ledger remains.
+    `shown` is the digest of the state that went out last. `arrived` is when the last fact did. A folded handoff has
+    outlived its facts: only the ledger remains.
     """
 
     facts: tuple[Happening, ...] = ()
@@ -67,13 +70,12 @@ class Handoff(Struct, frozen=True, array_like=True):
     wake: Instant | None = None
     run: str | None = None
     arrived: Instant = 0
-    published: int = 0
     shown: str = ""
     settled: bool = False
     folded: bool = False
 
 
-class Account(Struct, frozen=True, array_like=True):
+class Account(Struct, frozen=True, array_like=True, gc=False):
     """Every handoff of one account, by its id."""
 
     handoffs: dict[str, Handoff] = {}

@@ -73,7 +73,7 @@ def as_text(rows: Rows) -> str:
         grid.add_column(name, justify="right")
     for (kind, leg), row in sorted(rows.items()):
         grid.add_row(kind, leg, *(f"{number:,}" for number in _counts(row).values()))
-    console = Console(width=80)
+    console = Console(width=90)
     with console.capture() as capture:
         console.print(grid)
     return capture.get()

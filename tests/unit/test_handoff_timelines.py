@@ -123,6 +123,20 @@ def test_a_pause_ends_by_itself_after_ten_business_days() -> None:
     assert "accept/breached" in story.stages()
 
 
+def test_a_state_has_the_same_id_and_content_in_whatever_batches_its_facts_came() -> None:
+    facts = [fact(opened(0)), fact(paused(10)), fact(resumed(20)), fact(accepted(30))]
+    at_once, one_by_one = Timeline(), Timeline()
+    at_once.take(*facts)
+    for one in facts:
+        one_by_one.take(one)
+    changes = [
+        [event for event in story.published if isinstance(event, out.HandoffChanged)] for story in (at_once, one_by_one)
+    ]
+    assert [len(events) for events in changes] == [1, 4]
+    assert changes[0][-1] == changes[1][-1]
+    assert len({event.id for event in changes[1]}) == 4
+
+
 def test_a_cancelled_handoff_breaches_no_more() -> None:
     story = Timeline()
     story.take(fact(opened(0)), fact(cancelled(50)))

@@ -1,6 +1,7 @@
 """Runs a processor: a Faust worker whose partitions are restored, fed, flushed and revoked by the engine."""
 
 import asyncio
+import gc
 import os
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
 OPEN_SECONDS = 60.0
+SLICE = 250  # records reduced in one turn of the loop; a whole fetch would keep commits waiting for a second
+COLLECT_AFTER = 100_000  # allocations; state is long-lived, and looking through it again and again is in vain
 REOPEN_SECONDS = 60.0
 CHANGELOG = {
     "cleanup.policy": "compact",
@@ -96,16 +99,24 @@ class Engine(Generic[S]):
 
     async def feed(self, topic: str, number: int, records: Sequence[Raw], position: int) -> None:
         """Reduce what a fetch brought; waits while too much of the partition is unflushed."""
-        lane = self._lanes.get(number)
-        if lane is None or not lane.ready:
-            return
+        for start in range(0, max(len(records), 1), SLICE):
+            lane = self._lanes.get(number)
+            if lane is None or not lane.ready:  # a rebalance or a failed flush came in between
+                return
+            taken = records[start : start + SLICE]
+            is_last = start + SLICE >= len(records)
+            self._take(lane, self._topics[topic], taken, position if is_last else taken[-1].offset + 1)
+            lane.touched()
+            await lane.room()
+            if not is_last:
+                await asyncio.sleep(0)
+
+    def _take(self, lane: Lane[S], topic: Topic, records: Sequence[Raw], position: int) -> None:
         try:
-            lane.partition.take(self._topics[topic], records, position)
+            lane.partition.take(topic, records, position)
         except Exception as error:  # noqa: BLE001  # ours, not the record's: skipping it would lose an event
-            where = f"{topic} partition {number}, records {[record.offset for record in (*records[:1], *records[-1:])]}"
-            self.abort(f"cannot reduce {where}: {error}", error)
-        lane.touched()
-        await lane.room()
+            offsets = [record.offset for record in (*records[:1], *records[-1:])]
+            self.abort(f"cannot reduce {topic} partition {lane.partition.number}, offsets {offsets}: {error}", error)
 
     async def assign(self, numbers: Sequence[int]) -> None:
         """Open every partition: fence the predecessor, restore, and let the consumer seek."""
@@ -171,6 +182,8 @@ class Engine(Generic[S]):
             )
         self.incarnation += 1
         self._metrics.restore_seconds.labels(name).set(clock.elapsed() - begun)
+        gc.collect()
+        gc.freeze()
 
     async def _reopen(self, lane: Lane[S], error: Exception) -> None:
         """After a failed flush: start the partition again from the log, or end the process."""
@@ -252,6 +265,7 @@ def run(settings: Settings, processor: Processor[Any]) -> None:
     metrics = Metrics()
     engine = Engine(settings, processor, metrics)
     uvloop.install()
+    gc.set_threshold(COLLECT_AFTER, 50, 100)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(kafka.ensure_topics(settings, topics_of(processor)))
