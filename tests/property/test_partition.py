@@ -106,6 +106,7 @@ class World:
                 self.partition.committed(cut)
         if crash is not None:
             self.partition = self._opened()
+            self.believed = self.partition.meta.safe  # marks that were not committed have never been heard
 
     def _commit(self, cut: Cut) -> None:
         for key, value, _ in cut.changelog:
