@@ -1,5 +1,10 @@
 """The `steward` command."""
 
+import signal
+
+# Before anything that takes time: until a command can stop in its own way, Ctrl-C ends it without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import sys
 from collections.abc import Iterator

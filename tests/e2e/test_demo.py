@@ -96,7 +96,7 @@ def test_an_interrupt_ends_it_cleanly_at_any_moment(tmp_path: Path, after: float
         time.sleep(after)
         process.send_signal(signal.SIGINT)
         code, said = ended(process, 30)
-    assert code in {0, 130}, said  # 0: it had shown everything already
+    assert code in {0, 130, -signal.SIGINT}, said  # it had shown everything already, or not yet begun
     assert "Traceback" not in said
     assert left_behind(tmp_path) == []
 

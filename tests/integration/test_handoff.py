@@ -1,5 +1,6 @@
 """The handoff processor as it is shipped, on both brokers, with live facts on a clock of seconds."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
 
 from services.runtime.embedded.server import Server
 from tests.pipeline import BREACHED, Pipeline, running, wait_until
@@ -115,7 +118,31 @@ def test_a_restart_goes_on_from_its_state_and_reads_nothing_again(pipeline: Pipe
     assert len(pipeline.verdicts("steward.handoff.changed.v1")) == 51
 
 
-def _partition(pipeline: Pipeline, key: str) -> int:
-    from aiokafka.partitioner import murmur2  # noqa: PLC0415  # only this test compares partitions
+def test_a_partition_whose_producer_was_fenced_starts_again_from_its_log(pipeline: Pipeline) -> None:
+    now = datetime.now(UTC)
+    pipeline.publish("crm.ownership", [opened(1, now, kind="slow")])
+    wait_until(lambda: pipeline.verdicts("steward.handoff.changed.v1"), "the first is open", 30)
+    asyncio.run(_fence(pipeline))
+    pipeline.publish("crm.ownership", [opened(number, now, kind="slow") for number in range(2, 12)])
 
+    worker = pipeline.processes[-1]
+    wait_until(lambda: len(pipeline.verdicts("steward.handoff.changed.v1")) == 11, "all are open", 60, worker)
+    assert worker.said("flush failed")
+    assert len(worker.said("restored")) > 4
+    pipeline.await_quiet()
+    assert len({data["handoff"] for data in pipeline.verdicts("steward.handoff.changed.v1")}) == 11
+    assert worker.popen.poll() is None
+
+
+async def _fence(pipeline: Pipeline) -> None:
+    """Open a producer under each of the worker's transactional ids, as a successor would."""
+    for number in range(4):
+        usurper = AIOKafkaProducer(
+            bootstrap_servers=pipeline.bootstrap, transactional_id=f"{pipeline.prefix}steward-handoff-{number}"
+        )
+        await usurper.start()
+        await usurper.stop()
+
+
+def _partition(pipeline: Pipeline, key: str) -> int:
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % 4

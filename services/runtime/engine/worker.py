@@ -69,6 +69,7 @@ class Engine(Generic[S]):
         self._inputs = (*processor.inputs, CLOCK)
         self._topics = {settings.topic(topic): topic for topic in self._inputs}
         self._lanes: dict[int, Lane[S]] = {}
+        self._assignment = 0  # counts revocations
         self._failed_at: dict[int, Mapping[str, int]] = {}
         self._consumer: BatchConsumer | None = None
         self._following: asyncio.Task[None] | None = None
@@ -134,6 +135,7 @@ class Engine(Generic[S]):
     async def revoke(self) -> None:
         """Finish what is in flight, flush once more, forget everything."""
         lanes, self._lanes = self._lanes, {}
+        self._assignment += 1
         self.incarnation += 1
         await asyncio.gather(*(lane.close() for lane in lanes.values()))
 
@@ -159,12 +161,15 @@ class Engine(Generic[S]):
         if not numbers:
             self.incarnation += 1
             return
-        begun = clock.elapsed()
+        begun, assignment = clock.elapsed(), self._assignment
         name, changelog = self._processor.name, changelog_of(self._processor.name)
         producers = {number: Transactions(self._settings, f"{group_of(name)}-{number}") for number in numbers}
         # Before the restore: it ends the predecessor's open transactions, so the restore sees all there will be.
         await asyncio.wait_for(asyncio.gather(*(producer.open() for producer in producers.values())), OPEN_SECONDS)
         restored = await restore.restore(self._settings, changelog, self._inputs, numbers)
+        if self._assignment != assignment:  # revoked while it was restored: another process owns these now
+            await asyncio.gather(*(producer.close() for producer in producers.values()))
+            return
         for number, (snapshot, meta) in restored.items():
             partition = Partition(number, self._settings.partitions, self._processor, self.tables, self._metrics)
             partition.restore(snapshot.states, meta)
