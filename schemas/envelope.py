@@ -31,7 +31,7 @@ def _plausible(value: object, read: ValidatorFunctionWrapHandler) -> datetime:
     return time
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Line = Annotated[str, StringConstraints(max_length=500)]
 Time = Annotated[AwareDatetime, Strict(False), WrapValidator(_plausible)]  # strict, it would read no text

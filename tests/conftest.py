@@ -3,6 +3,7 @@
 import itertools
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,9 @@ from services.runtime.embedded.broker import start_broker
 from services.runtime.embedded.errors import Unavailable
 from services.runtime.embedded.redis import start_redis
 from services.runtime.embedded.server import Server
+
+# A shell that starts us in the background lets us ignore Ctrl-C, and what we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -15,6 +15,7 @@ from services.runtime.settings import Settings
 
 TRANSACTIONAL_ID = "steward-clock"
 SOURCE = "steward/clock"
+COMMIT_SECONDS = 20.0
 LOOK_BACK = 64  # offsets: marks and the markers of their transactions
 RIVAL_SECONDS = 10 * SECOND
 
@@ -69,12 +70,22 @@ async def _beat(
         # The promises are taken before the ends: whoever has read up to the ends has read what was promised.
         last = tick(last, clock.now(), allowance)
         ends = await offsets.ends((*COVERED, *TABLES))
-        await transactions.commit(_marks(settings, writer, last, runs, ends))
+        await _written(transactions, _marks(settings, writer, last, runs, ends))
         following = max(following + interval, clock.elapsed())
         try:
             await asyncio.wait_for(stopping.wait(), max(0.0, following - clock.elapsed()))
         except TimeoutError:
             continue
+
+
+async def _written(transactions: kafka.Transactions, marks: list[kafka.Write]) -> None:
+    # aiokafka tries for ever; a clock that cannot be written had better end and be started again.
+    try:
+        await asyncio.wait_for(transactions.commit(marks), COMMIT_SECONDS)
+    except TimeoutError:
+        raise kafka.BrokerAway(
+            f"{CLOCK} could not be written for {COMMIT_SECONDS:.0f} s; is the broker well?"
+        ) from None
 
 
 def _heard(runs: Runs, record: kafka.Received) -> Runs:
@@ -141,10 +152,11 @@ async def _last_tick(settings: Settings) -> Tick | None:
 
 async def _last_mark(settings: Settings) -> tuple[Mark, Instant] | None:
     """The newest mark of partition 0, and when the broker took it in."""
-    records = await kafka.latest(settings, CLOCK, 0, LOOK_BACK)
-    if not records:
-        return None
-    event = codec.decode(CLOCK, records[-1].value or b"")
-    if not isinstance(event, ClockAdvanced):
-        raise TypeError(f"{CLOCK} holds {event.type}")  # the codec admits one type there
-    return event.data, records[-1].timestamp * 1000
+    for record in reversed(await kafka.latest(settings, CLOCK, 0, LOOK_BACK)):
+        try:
+            event = codec.decode(CLOCK, record.value or b"")
+        except codec.SchemaError:  # somebody else's; processors ignore it too
+            continue
+        if isinstance(event, ClockAdvanced):
+            return event.data, record.timestamp * 1000
+    return None

@@ -271,7 +271,10 @@ class Offsets:
     async def ends(self, topics: Sequence[object]) -> dict[str, tuple[int, ...]]:
         """The last stable offset of each partition, by the topic's name in the catalogue."""
         wanted = {str(topic): partitions(self._settings, topic) for topic in topics}
-        found = await self._consumer.end_offsets([one for several in wanted.values() for one in several])
+        try:
+            found = await self._consumer.end_offsets([one for several in wanted.values() for one in several])
+        except KafkaError as error:
+            raise BrokerAway(f"Kafka at {self._settings.kafka} answers no more: {error!r}") from error
         return {name: tuple(found[one] for one in several) for name, several in wanted.items()}
 
 

@@ -41,7 +41,11 @@ class Metrics:
             "dead_letters_total", "Records kept as dead letters.", "processor", "topic", "reason"
         )
         self.fired = counter("timers_fired_total", "Due times that fired.", "processor")
-        self.ignored_marks = counter("clock_marks_ignored_total", "Marks ahead of their append time.", "processor")
+        self.ignored_marks = counter(
+            "clock_marks_ignored_total",
+            "Records on cs.clock that are no marks, or marks ahead of their append time.",
+            "processor",
+        )
         self.armed = gauge("timers_armed", "Due times that wait.", "processor", "partition")
         self.accounts = gauge("state_accounts", "Keys in state.", "processor", "partition")
         self.assigned = gauge("assigned_partitions", "Partitions this process owns.", "processor")

@@ -83,9 +83,9 @@ class World:
         records = log[position : position + most]
         before = len(self.partition._outputs.get(HANDOFFS.name, []))
         self.partition.take(CLOCK if topic is CLOCK else OWNERSHIP, records, position + len(records))
-        self.believed = max(self.believed, self.partition.meta.safe)
         for _, value, _ in self.partition._outputs.get(HANDOFFS.name, [])[before:]:
             self._check(codec.decode(HANDOFFS, value or b""))
+        self.believed = self.partition.meta.safe  # after the check: facts are judged before a mark they complete
 
     def _check(self, said: Event) -> None:
         """A retraction needs a fact that disproves the stage; time alone, forgotten or turned back, is none."""

@@ -141,7 +141,7 @@ def main() -> int:
             print(f"Starting Apache Kafka {VERSION}; fetching it, once, takes about a minute.", flush=True)
             with start_kafka(Path(folder), port or 9092, insist=port is not None) as kafka:
                 print(f"Ready on {kafka.bootstrap}. Its data is removed at the end.")
-                print(f"Use it:   STEWARD_KAFKA={kafka.bootstrap} steward all")
+                print(f"Use it:   STEWARD_KAFKA={kafka.bootstrap} steward check")
                 print("End it:   Ctrl-C", flush=True)
                 code = kafka.child.wait()
                 raise StartFailed(f"The broker ended by itself with code {code}.{kafka.child.last_words()}")

@@ -211,13 +211,11 @@ class Partition(Generic[S]):
     def _hear(self, records: Sequence[Raw]) -> None:
         step = max(1, len(records) // MARKS_PER_FETCH)
         for record in (*records[:-1:step], *records[-1:]):
-            event = codec.decode(CLOCK, record.value or b"")
-            assert isinstance(event, ClockAdvanced)
-            mark = event.data
-            if not mark.simulated and instant(mark.at) > record.timestamp * 1000 + MARK_AHEAD:
+            mark = _mark(record)
+            if mark is None:
                 self._metrics.ignored_marks.labels(self._processor.name).inc()
-                continue
-            self._marks.append(mark)
+            else:
+                self._marks.append(mark)
         if len(self._marks) > MARKS_KEPT:  # any subset with the newest will do
             self._marks = deque([*islice(self._marks, 0, len(self._marks) - 1, 2), self._marks[-1]])
 
@@ -290,3 +288,16 @@ class Partition(Generic[S]):
         self._metrics.accounts.labels(*labels).set(len(self._state))
         if self._context.at > NEVER:
             self._metrics.clock_time.labels(*labels).set(self._context.at / SECOND)
+
+
+def _mark(record: Raw) -> Mark | None:
+    """The mark in a record of `cs.clock`; None for what is none, or runs ahead of the time it was written."""
+    try:
+        event = codec.decode(CLOCK, record.value or b"")
+    except codec.SchemaError:
+        return None
+    if not isinstance(event, ClockAdvanced):
+        return None
+    mark = event.data
+    is_ahead = instant(mark.at) > record.timestamp * 1000 + MARK_AHEAD
+    return None if is_ahead and not mark.simulated else mark
