@@ -85,5 +85,5 @@ async def _read(settings: Settings, changelog: str, output: str) -> Result:
         ends = await kafka.scan(consumer, kafka.partitions(settings, changelog), state)
         await kafka.scan(consumer, kafka.partitions(settings, output), event)
     processor = HandoffProcessor()
-    accounts = {key: processor.decode(raw, processor.version) for key, raw in states.items()}
+    accounts = {key: processor.decode(raw[1:], raw[0]) for key, raw in states.items()}
     return Result(accounts, outputs, sum(ends.values()), sum(map(len, states.values())))

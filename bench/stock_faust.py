@@ -38,15 +38,15 @@ SERIALIZER = "account"
 
 
 class AccountCodec(codecs.Codec):
-    """Accounts in the changelog, encoded as the handoff processor does it."""
+    """Accounts in the changelog, encoded as the engine does it."""
 
     processor = HandoffProcessor()
 
     def _dumps(self, obj: Account) -> bytes:
-        return self.processor.encode(obj)
+        return bytes([self.processor.version]) + self.processor.encode(obj)
 
     def _loads(self, s: bytes) -> Account:
-        return self.processor.decode(s, self.processor.version)
+        return self.processor.decode(s[1:], s[0])
 
 
 def application(settings: Settings, events: int, policies: Policies) -> faust.App:

@@ -20,7 +20,8 @@ class Mark(Data):
         default_factory=dict, description="Per open run: every fact up to this event time was acknowledged."
     )
     closed: dict[Id, Time] = Field(
-        default_factory=dict, description="Runs that finished or were abandoned, with when; listed 14 days."
+        default_factory=dict,
+        description="Runs that finished or were abandoned, with when: those of 14 days, and twice a minute all.",
     )
     stalled: tuple[Id, ...] = Field(default=(), description="Open runs without progress for 15 minutes.")
     ends: dict[Id, Offset] = Field(

@@ -5,6 +5,7 @@ import signal
 # Before anything that takes time: until a command can stop in its own way, Ctrl-C ends it without a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -120,10 +121,9 @@ def ingest_import(
 def ingest_runs() -> None:
     """Every import and how far it has come."""
     from services.ingest.importer import runs
-    from services.runtime import service
 
     with _sentences("ingest") as settings:
-        for run in service.run(lambda _: runs(settings)):
+        for run in asyncio.run(runs(settings)):
             progress = run.progress
             through = progress.through.isoformat() if progress.through else "nothing yet"
             typer.echo(f"{progress.run}  {run.state}  {progress.sent:,} of {progress.facts:,} facts, through {through}")
@@ -133,21 +133,20 @@ def ingest_runs() -> None:
 def ingest_abandon(run: str) -> None:
     """Give an open import up: what it opened waits for it no longer."""
     from services.ingest.importer import abandon
-    from services.runtime import service
 
     with _sentences("ingest") as settings:
-        typer.echo(service.run(lambda _: abandon(settings, run)))
+        typer.echo(asyncio.run(abandon(settings, run)))
 
 
 @topics.command("apply")
 def topics_apply() -> None:
     """Create the topics that are missing."""
     from schemas.topics import BUILT
-    from services.runtime import kafka, service
+    from services.runtime import kafka
 
     with _sentences("topics") as settings:
         wanted = {topic.name: topic.config for topic in BUILT}
-        created = service.run(lambda _: kafka.ensure_topics(settings, wanted))
+        created = asyncio.run(kafka.ensure_topics(settings, wanted))
         typer.echo(f"{len(created)} created, {len(BUILT) - len(created)} were there")
 
 
@@ -159,20 +158,18 @@ def source_register(
 ) -> None:
     """Let a source send facts."""
     from services.ingest.sources import register
-    from services.runtime import service
 
     with _sentences("ingest") as settings:
-        typer.echo(service.run(lambda _: register(settings, name, rank, role)))
+        typer.echo(asyncio.run(register(settings, name, rank, role)))
 
 
 @source.command("list")
 def source_list() -> None:
     """The registered sources."""
     from services.ingest.sources import registered
-    from services.runtime import service
 
     with _sentences("ingest") as settings:
-        for registration in service.run(lambda _: registered(settings)).values():
+        for registration in asyncio.run(registered(settings)).values():
             typer.echo(f"{registration.source}  rank {registration.rank}  {registration.role or ''}".rstrip())
 
 
@@ -182,10 +179,9 @@ def handoffs_report(
 ) -> None:
     """Openings, acceptances and breaches per leg, counted from the topics."""
     from services.handoff import report
-    from services.runtime import service
 
     with _sentences("handoff") as settings:
-        table = service.run(lambda _: report.read(settings))
+        table = asyncio.run(report.read(settings))
         typer.echo(json.dumps(report.as_json(table), indent=2) if as_json else report.as_text(table))
 
 

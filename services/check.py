@@ -46,4 +46,4 @@ def _broker(loaded: Settings) -> str:
 
 
 def _redis(loaded: Settings) -> str:
-    return f"Redis at {loaded.redis}: {redis.ping(loaded.redis)}"
+    return f"Redis at {redis.shown(loaded.redis)}: {redis.ping(loaded.redis)}"

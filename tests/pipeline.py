@@ -157,8 +157,9 @@ class Pipeline:
         return self.verdicts("steward.sla.retracted.v1")
 
     def progress(self, kind: str) -> list[dict[str, Any]]:
-        """The data of every record of one type on `cs.sources`."""
-        return [record.event["data"] for record in self.records("cs.sources") if record.event["type"] == kind]
+        """The data of every record of one type on `cs.sources`, in order of time."""
+        found = [record.event for record in self.records("cs.sources") if record.event["type"] == kind]
+        return [event["data"] for event in sorted(found, key=lambda event: str(event["time"]))]
 
     def await_quiet(self, run: str | None = None, seconds: float = 90) -> None:
         """Wait until a run's end (if named) has taken effect everywhere and nothing new is published."""

@@ -8,7 +8,6 @@ from schemas.envelope import Event
 from schemas.policies import Activation, Policy, PolicyActivated, PolicyPublished, Publication
 from schemas.topics import POLICY
 from services.core.instants import Instant, moment
-from services.core.worktime import CalendarError
 from services.handoff.policy import compile_kinds
 from services.handoff.processor import HandoffProcessor
 from services.runtime import clock, kafka, log
@@ -22,7 +21,7 @@ def read_policy(path: Path) -> Policy:
     policy = load(path, Policy)
     try:
         compile_kinds(policy)
-    except CalendarError as error:
+    except ValueError as error:  # a calendar, or hours that round to nothing
         raise DocumentError(f"{path}: {error}") from None
     return policy
 

@@ -53,12 +53,15 @@ class Rules:
 
 def with_fact(handoff: Handoff, fact: Happening, arrived: Instant) -> Handoff | None:
     """The handoff with the fact in its place; None when it is a duplicate or one too many."""
-    if any(known.id == fact.id and known.source == fact.source for known in handoff.facts):
-        return None
-    if len(handoff.facts) >= FACTS_LIMIT:
+    if is_known(handoff, fact) or len(handoff.facts) >= FACTS_LIMIT:
         return None
     facts = tuple(sorted((*handoff.facts, fact), key=lambda known: known.order))
     return replace(handoff, facts=facts, arrived=max(handoff.arrived, arrived))
+
+
+def is_known(handoff: Handoff, fact: Happening) -> bool:
+    """Has this fact, by source and id, been taken in before?"""
+    return any(known.id == fact.id and known.source == fact.source for known in handoff.facts)
 
 
 def opening(handoff: Handoff) -> Happening | None:
@@ -83,17 +86,21 @@ def clocks(view: View, legs: Sequence[LegPolicy]) -> list[Clock]:
 
 def settle(account: str, name: str, handoff: Handoff, rules: Rules, reached: Instant) -> tuple[Handoff, list[Event]]:
     """The handoff with its ledger brought up to `reached`, and the events that say what changed."""
+    # Silence once believed stays believed, also when an earlier opening makes another run the one that counts.
+    reached = max(reached, handoff.reached)
     view = fold(handoff.facts)
     if view is None:
         return replace(handoff, wake=handoff.arrived + MAX_LATENESS, run=None), []
     running = clocks(view, rules.legs)
     writer = _Writer(account, name, handoff, view, rules.version)
     ledger = dict(handoff.ledger)
-    events = list(_verdicts(writer, running, ledger, reached))
+    events = [*_verdicts(writer, running, ledger, reached), *_orphans(writer, running, ledger)]
     pending = [at for clock in running for stage, at in clock.stages.items() if not _raised(ledger, clock, stage)]
     last = handoff.facts[-1].at
-    settled = view.stopped is not None and not pending
-    wake = max(last, handoff.arrived) + MAX_LATENESS if settled else min(pending, default=None)
+    settled = not pending
+    # What nobody ever took is waited for longer: its acceptance may still come.
+    patience = SUMMARY_KEPT if view.stopped is None else MAX_LATENESS
+    wake = max(last, handoff.arrived) + patience if settled else min(pending)
     shown, changed = writer.state(running)
     changed_handoff = replace(
         handoff,
@@ -101,6 +108,7 @@ def settle(account: str, name: str, handoff: Handoff, rules: Rules, reached: Ins
         wake=wake,
         run=None if settled else view.opening.run,
         settled=settled,
+        reached=reached,
         shown=shown,
     )
     return changed_handoff, [*([changed] if changed else []), *events]
@@ -135,6 +143,16 @@ def _verdicts(
                 yield writer.retraction(clock, stage, entry)
 
 
+def _orphans(writer: "_Writer", running: Sequence[Clock], ledger: dict[str, Entry]) -> Iterator[Event]:
+    """Take back what was published of legs that the handoff's rules do not have (any more)."""
+    legs = {clock.leg.name for clock in running}
+    for place, entry in list(ledger.items()):
+        leg, _, stage = place.rpartition("/")
+        if entry.raised and leg not in legs:
+            ledger[place] = replace(entry, raised=False)
+            yield writer.orphan(leg, Stage(stage), entry)
+
+
 def _said(entry: Entry, due: Instant) -> Entry:
     """The entry once a stage that is true has been published: raised, corrected, or as it was."""
     if not entry.raised:
@@ -154,7 +172,7 @@ class _Said(TypedDict):
     transition: str
     n: int
     correction: int
-    due: datetime
+    due: datetime | None
     accepted: datetime | None
     owner: str | None
     policy: int
@@ -198,7 +216,9 @@ class _Writer:
         )
         # The set of facts names its state: it only grows, and it is the same in whatever batches they came.
         facts = (part for fact in self._handoff.facts for part in (fact.source, fact.id))
-        return shown, self._event(out.HandoffChanged, _hash(self._name, *facts), self._handoff.facts[-1].at, data)
+        return shown, self._event(
+            out.HandoffChanged, _hash(self._name, str(self._version), *facts), self._handoff.facts[-1].at, data
+        )
 
     def verdict(self, clock: Clock, stage: Stage, entry: Entry, at: Instant) -> Event:
         transition = _transition(self._name, clock.leg.name, stage, entry.n)
@@ -212,19 +232,31 @@ class _Writer:
         data = out.Retraction(**self._said(clock, transition, entry), stage=stage.value, reason=reason)
         return self._event(out.SlaRetracted, f"{transition}.retracted", self._handoff.facts[-1].at, data)
 
+    def orphan(self, leg: str, stage: Stage, entry: Entry) -> Event:
+        transition = _transition(self._name, leg, stage, entry.n)
+        due = None if entry.due is None else moment(entry.due)
+        said = self._about(leg, due, self._view.owner, transition, entry)
+        reason = "the handoff turned out to be of another kind or policy, which has no such leg"
+        data = out.Retraction(**said, stage=stage.value, reason=reason)
+        return self._event(out.SlaRetracted, f"{transition}.retracted", self._handoff.facts[-1].at, data)
+
     def _said(self, clock: Clock, transition: str, entry: Entry) -> "_Said":
+        owner = self._view.owner if clock.leg.accountable == "owner" else self._view.opening.sender
+        return self._about(clock.leg.name, moment(clock.due), owner, transition, entry)
+
+    def _about(self, leg: str, due: datetime | None, owner: str | None, transition: str, entry: Entry) -> "_Said":
         view = self._view
         return {
             "handoff": self._name,
             "kind": view.opening.kind or "",
-            "leg": clock.leg.name,
-            "alert": alert_id(self._name, clock.leg.name),
+            "leg": leg,
+            "alert": alert_id(self._name, leg),
             "transition": transition,
             "n": entry.n,
             "correction": entry.correction,
-            "due": moment(clock.due),
+            "due": due,
             "accepted": _moment(view.accepted),
-            "owner": view.owner if clock.leg.accountable == "owner" else view.opening.sender,
+            "owner": owner,
             "policy": self._version,
         }
 

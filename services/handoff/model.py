@@ -62,7 +62,7 @@ class Handoff(Struct, frozen=True, array_like=True, gc=False):
     """One handoff: its facts in order, its ledger, and when to look again.
 
     `shown` is the digest of the state that went out last. `arrived` is when the last fact did. A folded handoff has
-    outlived its facts: only the ledger remains.
+    outlived its facts: only the ledger remains. `reached` is how far its clock has been believed.
     """
 
     facts: tuple[Happening, ...] = ()
@@ -72,6 +72,7 @@ class Handoff(Struct, frozen=True, array_like=True, gc=False):
     arrived: Instant = 0
     shown: str = ""
     settled: bool = False
+    reached: Instant = 0
     folded: bool = False
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schemas.policies import KindRule, LegRule, Policy
-from services.core.instants import HOUR
+from services.core.instants import HOUR, Instant
 from services.core.worktime import Calendar, StageOffsets, calendar_hours, stage_offsets
 
 
@@ -22,6 +22,8 @@ class LegPolicy:
     def calendar_label(self) -> str:
         return f"{self.calendar.name}:{self.calendar.version}"
 
+
+PROBE: Instant = 1_767_225_600 * 1_000_000  # 1 January 2026; any will do
 
 Kinds = Mapping[str, tuple[LegPolicy, ...]]
 
@@ -44,4 +46,6 @@ def _legs(rule: KindRule, policy: Policy, calendars: Mapping[str, Calendar]) -> 
 
 def _leg(name: str, rule: LegRule, calendar: Calendar) -> LegPolicy:
     target = round(rule.hours * HOUR)
-    return LegPolicy(name, target, stage_offsets(target), calendar, rule.accountable)
+    offsets = stage_offsets(target)
+    calendar.add(PROBE, offsets.passed_200)  # a calendar too sparse for the leg is refused now, not at a handoff
+    return LegPolicy(name, target, offsets, calendar, rule.accountable)

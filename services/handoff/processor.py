@@ -1,6 +1,6 @@
 """The handoff processor: accounts as keyed state, ownership facts in, states and verdicts out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -17,7 +17,7 @@ from services.handoff.model import Account, Handoff, Happening, What
 from services.handoff.policy import Kinds, compile_kinds
 
 OLDEST_OPENING = 400 * DAY
-HANDOFFS_LIMIT = 2_000  # an account's state is one record and must stay under a megabyte
+HANDOFFS_LIMIT = 1_000  # an account's state is one record: three legs each make it about 750 KB
 
 WHAT: dict[type[Event], What] = {
     ownership.HandoffOpened: What.OPENED,
@@ -118,8 +118,9 @@ class HandoffProcessor:
             return Drop(Reason.TOO_LATE)
         taken = decide.with_fact(handoff, happening, fact.arrived)
         if taken is None:
-            full = len(handoff.facts) >= decide.FACTS_LIMIT
-            return Drop(Reason.TOO_MANY_FACTS if full else Reason.DUPLICATE)
+            if decide.is_known(handoff, happening):
+                return Drop(Reason.DUPLICATE)
+            return DeadLetter(Reason.TOO_MANY_FACTS, f"handoff {name} has {decide.FACTS_LIMIT} facts already")
         draft.handoffs[name] = taken
         return None
 
@@ -169,10 +170,9 @@ def _happening(event: Event, data: Data, what: What) -> Happening:
 
 
 def _bound(handoffs: dict[str, Handoff]) -> None:
-    """Forget the longest settled handoffs of an account that has too many to fit into one record."""
+    """Forget the handoffs longest without news of an account that has too many for one record, settled ones first."""
     excess = len(handoffs) - HANDOFFS_LIMIT
     if excess > 0:
-        settled: Iterator[str] = (name for name, handoff in handoffs.items() if handoff.settled)
-        oldest = sorted(settled, key=lambda name: handoffs[name].arrived)[:excess]
-        for name in oldest:
+        oldest = sorted(handoffs, key=lambda name: (not handoffs[name].settled, handoffs[name].arrived))
+        for name in oldest[:excess]:
             del handoffs[name]

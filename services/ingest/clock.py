@@ -16,6 +16,7 @@ from services.runtime.settings import Settings
 TRANSACTIONAL_ID = "steward-clock"
 SOURCE = "steward/clock"
 COMMIT_SECONDS = 20.0
+FULL_SECONDS = 30.0
 LOOK_BACK = 64  # offsets: marks and the markers of their transactions
 RIVAL_SECONDS = 10 * SECOND
 
@@ -39,13 +40,14 @@ async def write(settings: Settings, stopping: asyncio.Event) -> None:
     await kafka.ensure_topics(settings, topics)
     writer = clock.fresh_id()
     async with kafka.follow(settings, (SOURCES,)) as news, kafka.offsets(settings) as offsets:
-        last = await _last_tick(settings)
+        await _stay_alone(settings)
         transactions = kafka.Transactions(settings, TRANSACTIONAL_ID)
         await transactions.open()
+        last = await _last_tick(settings)  # only now can a predecessor write no more
         log.get().info("clock runs", writer=writer, at=moment(last.at).isoformat() if last else None)
         try:
             await _beat(settings, stopping, writer, last, news, offsets, transactions)
-        except kafka.Refused as error:
+        except kafka.Fenced as error:
             raise RivalWriter(f"this clock writer stops: {error}; only one `steward clock` may run") from error
         finally:
             await transactions.close()
@@ -63,14 +65,18 @@ async def _beat(
     allowance = Allowance(settings.grace_seconds * SECOND, settings.redelivery_seconds * SECOND)
     runs = Runs()
     interval = settings.clock_interval_ms / 1000
-    following = clock.elapsed()
+    following, told_all = clock.elapsed(), 0.0
     while not stopping.is_set():
         for record in await news.fresh():
             runs = _heard(runs, record)
         # The promises are taken before the ends: whoever has read up to the ends has read what was promised.
         last = tick(last, clock.now(), allowance)
         ends = await offsets.ends((*COVERED, *TABLES))
-        await _written(transactions, _marks(settings, writer, last, runs, ends))
+        # Now and then every closed run is listed, for processors that begin with facts of years ago.
+        is_full = clock.elapsed() - told_all > FULL_SECONDS
+        told_all = clock.elapsed() if is_full else told_all
+        closed = runs.closed(None if is_full else last.at)
+        await _written(transactions, _marks(settings, writer, last, runs, closed, ends))
         following = max(following + interval, clock.elapsed())
         try:
             await asyncio.wait_for(stopping.wait(), max(0.0, following - clock.elapsed()))
@@ -99,10 +105,14 @@ def _heard(runs: Runs, record: kafka.Received) -> Runs:
 
 
 def _marks(
-    settings: Settings, writer: str, now: Tick, runs: Runs, ends: Mapping[str, tuple[int, ...]]
+    settings: Settings,
+    writer: str,
+    now: Tick,
+    runs: Runs,
+    closed_runs: Mapping[str, Instant],
+    ends: Mapping[str, tuple[int, ...]],
 ) -> list[kafka.Write]:
-    promises = _moments(runs.promises())
-    closed = _moments(runs.closed(now.at))
+    promises, closed = _moments(runs.promises()), _moments(closed_runs)
     writes = []
     for number in range(settings.partitions):
         mark = Mark(
@@ -133,21 +143,28 @@ def _moments(instants: Mapping[str, Instant]) -> dict[str, datetime]:
     return {name: moment(at) for name, at in instants.items()}
 
 
+async def _stay_alone(settings: Settings) -> None:
+    """Refuse to start beside a writer that is alive."""
+    last = await _last_mark(settings)
+    if last is None or clock.now() - last[1] > RIVAL_SECONDS:
+        return
+    await asyncio.sleep(max(1.0, 5 * settings.clock_interval_ms / 1000))
+    newer = await _last_mark(settings)
+    if newer is not None and newer[1] > last[1]:
+        raise RivalWriter(
+            f"another clock writer ({newer[0].writer}) is alive and wrote {CLOCK} a moment ago; "
+            "only one `steward clock` may run, so this one stops"
+        )
+
+
 async def _last_tick(settings: Settings) -> Tick | None:
-    """Where the last writer stopped; refuses to start beside one that is alive."""
+    """Where the last writer stopped."""
     last = await _last_mark(settings)
     if last is None:
         return None
-    mark, written = last
-    if clock.now() - written < RIVAL_SECONDS:
-        await asyncio.sleep(max(1.0, 5 * settings.clock_interval_ms / 1000))
-        newer = await _last_mark(settings)
-        if newer is not None and newer[1] > written:
-            raise RivalWriter(
-                f"another clock writer ({newer[0].writer}) is alive and wrote {CLOCK} a moment ago; "
-                "only one `steward clock` may run, so this one stops"
-            )
-    return Tick(instant(mark.at), instant(mark.safe), None if mark.held_until is None else instant(mark.held_until))
+    mark = last[0]
+    held_until = None if mark.held_until is None else instant(mark.held_until)
+    return Tick(instant(mark.at), instant(mark.safe), held_until)
 
 
 async def _last_mark(settings: Settings) -> tuple[Mark, Instant] | None:

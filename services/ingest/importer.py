@@ -126,7 +126,11 @@ async def runs(settings: Settings) -> list[RunState]:
     """The last state of every run, the latest last."""
     await kafka.ensure_topics(settings, {SOURCES.name: SOURCES.config})
     found = (_state(record.value) for record in await kafka.read_all(settings, SOURCES) if record.value)
-    last = {state.progress.run: state for state in found if state is not None}
+    last: dict[str, RunState] = {}
+    for state in found:
+        before = None if state is None else last.get(state.progress.run)
+        if state is not None and (before is None or before.state == "open"):  # closed is final
+            last[state.progress.run] = state
     return sorted(last.values(), key=lambda state: state.told)
 
 
@@ -171,9 +175,12 @@ async def _accounts(settings: Settings) -> dict[str, str]:
     """The account of each home that is mapped now."""
     accounts: dict[str, str] = {}
     for record in await kafka.read_all(settings, IDENTITY):
-        home = (record.key or b"").decode()
+        home = (record.key or b"").decode(errors="replace")
         accounts.pop(home, None)
-        event = codec.decode(IDENTITY, record.value) if record.value else None
+        try:
+            event = codec.decode(IDENTITY, record.value) if record.value else None
+        except codec.SchemaError:  # a newer writer's
+            continue
         if isinstance(event, IdentityMapped):
             accounts[home] = event.data.account
     return accounts
@@ -324,8 +331,9 @@ class _Run:
         """Create the accounts of homes that nobody has mapped, before the first fact about them."""
         first = {fact.home: fact.draft.at for fact in reversed(list(facts)) if fact.home not in self._accounts}
         new = {home: account_of(home) for home in first}
-        await self._acknowledged(self._mapped(home, account, first[home]) for home, account in new.items())
+        # The account first: killed in between, a home that is mapped must not lack its account.
         await self._acknowledged(self._upserted(account, first[home]) for home, account in new.items())
+        await self._acknowledged(self._mapped(home, account, first[home]) for home, account in new.items())
         self._accounts.update(new)
         self.created += len(new)
 

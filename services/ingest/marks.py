@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from schemas import sources
 from schemas.envelope import EARLIEST, Event
 from services.core.instants import DAY, MINUTE, Instant, instant
+from services.core.processor import NEVER
 
 CLOSED_LISTED = 14 * DAY
 STALLED_AFTER = 15 * MINUTE
@@ -40,14 +41,20 @@ class Runs:
     def _with(self, progress: sources.Progress, event: Event, *, closed: bool) -> "Runs":
         # A run without progress is named with a promise of nothing, so that its importer may begin.
         through = instant(progress.through or EARLIEST)
-        run = Run(through, instant(event.time), closed)
+        before = self.known.get(progress.run)
+        if before is not None:
+            # Closed is final, and a promise once given stays: two importers of one file tell of two places.
+            closed, through = closed or before.closed, max(through, before.through)
+        run = Run(through, instant(event.time) if before is None or not before.closed else before.told, closed)
         return replace(self, known={**self.known, progress.run: run})
 
     def promises(self) -> dict[str, Instant]:
         return {name: run.through for name, run in self.known.items() if not run.closed}
 
-    def closed(self, at: Instant) -> dict[str, Instant]:
-        return {name: run.told for name, run in self.known.items() if run.closed and at - run.told < CLOSED_LISTED}
+    def closed(self, at: Instant | None) -> dict[str, Instant]:
+        """The closed runs of the last 14 days before `at`; all there ever were without it."""
+        since = NEVER if at is None else at - CLOSED_LISTED
+        return {name: run.told for name, run in self.known.items() if run.closed and run.told > since}
 
     def stalled(self, at: Instant) -> tuple[str, ...]:
         return tuple(

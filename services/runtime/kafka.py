@@ -2,7 +2,8 @@
 
 BrokerAway        nobody answers at the address
 TopicMismatch     a topic on the broker is not as the catalogue says
-Refused           the broker refused a write or fenced the writer: the producer is dead
+Refused           the broker refused a write: the producer is dead
+├── Fenced        another writer has taken over
 └── TooLarge      one record is larger than a batch may be
 """
 
@@ -48,6 +49,10 @@ class TopicMismatch(OperatorError):
 
 class Refused(OperatorError):
     """The broker refused a write, or another writer took over; this producer must not be used again."""
+
+
+class Fenced(Refused):
+    """Another producer with the same transactional id has taken over."""
 
 
 class TooLarge(Refused):
@@ -358,8 +363,8 @@ class Transactions:
     async def close(self) -> None:
         await _bounded(self._producer.stop())
 
-    async def commit(self, writes: Iterable[Write]) -> list[int]:
-        """Write everything or nothing; answers the first offset of each write.
+    async def commit(self, writes: Iterable[Write]) -> None:
+        """Write everything or nothing. Raises Refused.
 
         Every future is checked before the commit: aiokafka commits a transaction whose batch was refused.
         """
@@ -369,10 +374,9 @@ class Transactions:
             await asyncio.gather(*(future for batches in futures for future in batches))
             await self._producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise Refused(f"another writer has taken over {self.transactional_id}: {error!r}") from error
+            raise Fenced(f"another writer has taken over {self.transactional_id}: {error!r}") from error
         except KafkaError as error:
             raise Refused(f"the broker refused a write of {self.transactional_id}: {error!r}") from error
-        return [batches[0].result().offset for batches in futures]
 
     async def _put(self, write: Write) -> list["asyncio.Future[ConsumerRecord]"]:
         producer, futures = self._producer, []

@@ -9,7 +9,7 @@ from schemas import accounts, clock, handoffs, identity, ownership, policies, so
 from schemas.envelope import EARLIEST, LATEST, Event
 
 ids = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="".join(map(chr, range(32)))), min_size=1, max_size=200
+    st.characters(exclude_categories=["Cs"], exclude_characters="".join(map(chr, range(32)))), min_size=1, max_size=200
 )
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,63}", fullmatch=True)
 lines = st.text(max_size=500)

@@ -220,8 +220,8 @@ def test_a_kind_the_policy_does_not_have_is_refused_and_named() -> None:
 
 def test_a_handoff_takes_two_hundred_facts_and_no_more() -> None:
     story = Timeline()
-    story.take(*(fact(opened(number, id=str(number))) for number in range(201)))
-    assert story.fates == [("200", "too_many_facts")]
+    story.take(*(fact(opened(number, id=str(number))) for number in range(201)), fact(opened(7, id="7")))
+    assert story.fates == [("200", "too_many_facts"), ("7", "duplicate")]
 
 
 def test_the_accountable_person_is_in_the_verdict() -> None:
@@ -230,6 +230,37 @@ def test_the_accountable_person_is_in_the_verdict() -> None:
     story.until(minute(60))
     breach = next(event for event in story.published if isinstance(event, out.SlaBreached))
     assert (breach.data.owner, breach.time) == ("ada", moment(minute(60)))
+
+
+def test_a_clock_once_believed_is_not_doubted_when_an_earlier_opening_brings_another_run() -> None:
+    story = Timeline()
+    story.take(fact(opened(0)))
+    story.until(minute(200))
+    before = story.stages()
+    story.take(fact(opened(0, id="a", run="crm:1"), arrived=minute(200)))
+    assert [event for event in story.published if isinstance(event, out.SlaRetracted)] == []
+    assert story.stages() == before
+
+
+def test_verdicts_of_a_leg_the_handoff_turns_out_not_to_have_are_taken_back() -> None:
+    known = policies(policy(1, hours={"accept": 1}))
+    story = Timeline(known.__class__(known.versions, ((0, 1),)))
+    story.take(fact(opened(0)))
+    story.until(minute(90))
+    both = policies(policy(1, hours={"accept": 1}), policy(2, hours={"slow": 100}))
+    story.known = both.__class__(both.versions, ((0, 2), (minute(-1), 1)))
+    story.take(fact(opened(-10, id="earlier"), arrived=minute(90)))
+    assert story.stages() == []
+
+
+def test_what_nobody_ever_takes_leaves_in_the_end() -> None:
+    story = Timeline()
+    story.take(fact(opened(0)))
+    story.until(minute(0) + decide.SUMMARY_KEPT + DAY)
+    assert story.state is not None
+    assert story.state.handoffs["deal-1"].folded
+    story.until(minute(0) + 2 * decide.SUMMARY_KEPT)
+    assert story.state is None
 
 
 def test_every_row_of_the_table_leads_from_a_state_that_can_be_reached() -> None:

@@ -21,7 +21,7 @@ LAST_FLUSH_SECONDS = 3.0
 class Lane(Generic[S]):
     """A partition with its transactional producer and the task that flushes it.
 
-    `failed` is told what stopped a flush; until then the lane serves.
+    `failed` is told what stopped a flush, `crashed` of anything that must not happen; until then the lane serves.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Lane(Generic[S]):
         transactions: Transactions,
         metrics: Metrics,
         failed: Callable[["Lane[S]", Exception], Awaitable[None]],
+        crashed: Callable[[str, Exception], None],
     ) -> None:
         self.partition = partition
         self.ready = True
@@ -39,7 +40,9 @@ class Lane(Generic[S]):
         self._changelog = settings.topic(changelog)
         self._transactions = transactions
         self._metrics = metrics
+        self.has_flushed = False
         self._failed = failed
+        self._crashed = crashed
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -76,34 +79,45 @@ class Lane(Generic[S]):
         self._room.set()
         if self._task is not asyncio.current_task():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=LAST_FLUSH_SECONDS)
         await self._transactions.close()
 
     async def _run(self) -> None:
-        while True:
-            await self._worth_flushing()
-            cut = self.partition.cut()
-            self._room.set()
-            self._busy = True
-            try:
-                await asyncio.wait_for(self._write(cut), FLUSH_SECONDS)
-            except Exception as error:  # noqa: BLE001  # the one error rule: whatever it is, start again from the log
-                self._metrics.flush_failures.labels(self.partition.processor).inc()
-                self.ready = False
-                await self._failed(self, error)
-                return
-            self._busy = False
-            self.partition.committed(cut)
-            if self.partition.overdue and self.ready:
-                self.partition.fire()
-                self.touched()
+        try:
+            while await self._flush():
+                continue
+        except Exception as error:  # noqa: BLE001  # a lane that ended unseen would look alive and stand still
+            self._crashed(f"partition {self.partition.number} cannot go on: {error}", error)
+
+    async def _flush(self) -> bool:
+        """One flush, when there is something worth it; False once this lane is done for."""
+        await self._worth_flushing()
+        cut = self.partition.cut()
+        self._room.set()
+        self._busy = True
+        try:
+            # Not `wait_for`: in Python 3.11 it may swallow the cancellation of this task.
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._write(cut)
+        except Exception as error:  # noqa: BLE001  # the one error rule: whatever it is, start again from the log
+            self._metrics.flush_failures.labels(self.partition.processor).inc()
+            self.ready = False
+            await self._failed(self, error)
+            return False
+        self._busy, self.has_flushed = False, True
+        self.partition.committed(cut)
+        if self.partition.overdue and self.ready:
+            self.partition.fire()
+            self.touched()
+        return True
 
     async def _worth_flushing(self) -> None:
         """Return when something changed (not sooner than the flush interval), or positions have waited long."""
         while True:
             ride = self._flushed_at + RIDE_SECONDS - clock.elapsed()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(ride, 0.01))
+                async with asyncio.timeout(max(ride, 0.01)):
+                    await self._wake.wait()
             self._wake.clear()
             if self.partition.changed or (self.partition.moved and (ride <= 0 or not self.ready)):
                 break

@@ -4,6 +4,7 @@ import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from itertools import islice
 from typing import Generic, Protocol
 
@@ -24,6 +25,8 @@ AHEAD_OF_ARRIVAL = 5 * MINUTE  # an event may be this much younger than its arri
 MARK_AHEAD = 5 * SECOND
 FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
 MARKS_KEPT = 600
+MESSAGE_LENGTH = 500
+LETTER_BYTES = 800_000  # of key and value; with the headers a dead letter must still fit into one batch
 MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and the newest covers them
 
 
@@ -46,7 +49,6 @@ class Meta:
 
     positions: dict[str, int] = field(default_factory=dict)
     flush: int = 0
-    version: int = 0
     at: Instant = NEVER
     safe: Instant = NEVER
     promises: dict[str, Instant] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Partition(Generic[S]):
     def __init__(self, number: int, count: int, processor: Processor[S], tables: Tables, metrics: Metrics) -> None:
         self.number = number
         self.processor = processor.name
-        self.meta = Meta(version=processor.version)
+        self.meta = Meta()
         self.overdue = False
         self.pending = 0
         self._count = count
@@ -104,11 +106,11 @@ class Partition(Generic[S]):
     def restore(self, states: Mapping[bytes, bytes], meta: Meta) -> None:
         """Begin with what the changelog holds; the due index is rebuilt from the states."""
         processor = self._processor
-        self._state = {key.decode(): processor.decode(raw, meta.version) for key, raw in states.items()}
-        self._timers = Timers()
+        # The first byte is the version that wrote the state: after an upgrade old and new stand side by side.
+        self._state = {key.decode(): processor.decode(raw[1:], raw[0]) for key, raw in states.items()}
         for key, state in self._state.items():
             self._timers.arm(key, processor.dues(state))
-        self.meta = replace(meta.copy(), version=processor.version)
+        self.meta = meta.copy()
         self._context = self.meta.context(self._tables.policies)
         self._committed = dict(meta.positions)
 
@@ -164,7 +166,12 @@ class Partition(Generic[S]):
                 f"key {event.partitionkey!r} belongs in partition {partition_of(key, self._count)}, "
                 f"not {self.number}; set partitioner=murmur2_random in the producer",
             )
-        arrived = instant(event.receivedat) if event.receivedat else record.timestamp * 1000
+        appended = record.timestamp * 1000
+        arrived = instant(event.receivedat) if event.receivedat else appended
+        if arrived > appended + AHEAD_OF_ARRIVAL:
+            return DeadLetter(
+                Reason.FUTURE, f"receivedat {event.receivedat} is more than 5 min after the record itself"
+            )
         if instant(event.time) > arrived + AHEAD_OF_ARRIVAL:
             return DeadLetter(Reason.FUTURE, f"time {event.time.isoformat()} is more than 5 min after its arrival")
         return Fact(topic, event, arrived)
@@ -183,12 +190,12 @@ class Partition(Generic[S]):
             "service": name,
             "stage": "decode" if fate.reason in {Reason.SCHEMA, Reason.UNKNOWN_TYPE} else "decide",
             "reason": fate.reason.value,
-            "message": fate.message,
+            "message": fate.message[:MESSAGE_LENGTH],
             "attempts": 1,
             "version": self._processor.version,
         }
         headers = [*record.headers, *((f"dlq.{field}", str(text).encode()) for field, text in told.items())]
-        self._outputs.setdefault(self._dead_letters, []).append((record.key, record.value, headers))
+        self._outputs.setdefault(self._dead_letters, []).append(_letter(record, headers))
 
     def _apply(self, key: str, decision: Decision[S]) -> None:
         state = decision.state
@@ -230,6 +237,8 @@ class Partition(Generic[S]):
         if not closed.items() <= meta.closed.items():
             meta.closed.update(closed)
             self._closed_changed = True
+        if instant(newest.at) < meta.at:  # of a writer that had not seen the last marks of its predecessor
+            return
         meta.at, meta.safe = instant(newest.at), instant(newest.safe)
         meta.promises = {run: instant(until) for run, until in newest.promises.items()}
         self._context = meta.context(self._tables.policies)
@@ -268,10 +277,10 @@ class Partition(Generic[S]):
         """Everything since the last cut, ready to be written; the partition goes on from here."""
         self.meta.flush += 1
         meta = self.meta.copy()
-        state, encode = self._state, self._processor.encode
+        state, encode, version = self._state, self._processor.encode, bytes([self._processor.version])
         changelog: list[Record] = [
             (META, meta.encode(), []),
-            *((key.encode(), encode(state[key]) if key in state else None, []) for key in self._dirty),
+            *((key.encode(), version + encode(state[key]) if key in state else None, []) for key in self._dirty),
         ]
         cut = Cut(meta, changelog, self._outputs)
         self._dirty, self._outputs, self._closed_changed, self.pending = {}, {}, False, 0
@@ -301,3 +310,12 @@ def _mark(record: Raw) -> Mark | None:
     mark = event.data
     is_ahead = instant(mark.at) > record.timestamp * 1000 + MARK_AHEAD
     return None if is_ahead and not mark.simulated else mark
+
+
+def _letter(record: Raw, headers: list[Header]) -> Record:
+    """The record as it was, with the reason; one too large to be copied leaves its hash."""
+    key, value = record.key or b"", record.value or b""
+    if len(key) + len(value) <= LETTER_BYTES:
+        return record.key, record.value, headers
+    told = f"{len(key)} + {len(value)} bytes, sha256 of the value {sha256(value).hexdigest()}"
+    return key[:200], b"", [*headers, ("dlq.left-out", told.encode())]

@@ -21,8 +21,8 @@ class Receiver(Protocol):
     def seeks(self) -> Mapping[tuple[str, int], int]:
         """Where each partition that serves goes on, by topic name on the broker and number."""
 
-    async def feed(self, topic: str, number: int, records: Sequence[Raw], position: int) -> None:
-        """What a fetch brought of one partition, and where the next fetch begins."""
+    async def feed(self, incarnation: int, topic: str, number: int, records: Sequence[Raw], position: int) -> None:
+        """What a fetch under an incarnation brought of one partition, and where the next fetch begins."""
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):
@@ -95,13 +95,13 @@ class BatchConsumer(driver.Consumer):
                     self._must_seek = True
                     await asyncio.sleep(0)
                     continue
-                await self._deliver(fetched or {})
+                await self._deliver(fetched or {}, before[0])
                 await asyncio.sleep(0)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
 
-    async def _deliver(self, fetched: Mapping[Any, Sequence[Raw]]) -> None:
+    async def _deliver(self, fetched: Mapping[Any, Sequence[Raw]], incarnation: int) -> None:
         thread = self._thread
         assert isinstance(thread, BatchThread)
         # All positions are read before the first await: afterwards the next fetch may have moved them.
@@ -110,7 +110,9 @@ class BatchConsumer(driver.Consumer):
             if position is None:
                 self._must_seek = True
             else:
-                await self._engine.feed(tp.topic, tp.partition, records, position)
+                await self._engine.feed(incarnation, tp.topic, tp.partition, records, position)
+        if self._engine.incarnation != incarnation:  # a partition was opened anew while others were served
+            self._must_seek = True
 
 
 class BatchTransport(driver.Transport):

@@ -23,10 +23,12 @@ from services.runtime.kafka import Transactions
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
-OPEN_SECONDS = 60.0
+OPEN_SECONDS = 120.0
+MEMBER_SECONDS = 5.0
 SLICE = 250  # records reduced in one turn of the loop; a whole fetch would keep commits waiting for a second
 COLLECT_AFTER = 100_000  # allocations; state is long-lived, and looking through it again and again is in vain
-REOPEN_SECONDS = 60.0
+REOPEN_SECONDS = 120.0
+MEMBER_SECONDS = 5.0
 CHANGELOG = {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 << 20),  # the active segment is never compacted, and it is what a restore reads
@@ -70,7 +72,9 @@ class Engine(Generic[S]):
         self._topics = {settings.topic(topic): topic for topic in self._inputs}
         self._lanes: dict[int, Lane[S]] = {}
         self._assignment = 0  # counts revocations
-        self._failed_at: dict[int, Mapping[str, int]] = {}
+        self._settled = False
+        self._failing: set[int] = set()
+        self._assigned: frozenset[int] = frozenset()
         self._consumer: BatchConsumer | None = None
         self._following: asyncio.Task[None] | None = None
         self._log = log.get()
@@ -82,8 +86,9 @@ class Engine(Generic[S]):
 
     @property
     def ready(self) -> bool:
-        """Does every assigned partition serve?"""
-        return self.incarnation > 0 and all(lane.ready for lane in self._lanes.values())
+        """Does every assigned partition serve? Not before the first assignment, nor during a rebalance."""
+        lanes = dict(self._lanes)
+        return self._settled and all(number in lanes and lanes[number].ready for number in self._assigned)
 
     def attach(self, consumer: BatchConsumer) -> None:
         """The consumer that was assigned what this engine serves."""
@@ -98,11 +103,14 @@ class Engine(Generic[S]):
             for name, topic in self._topics.items()
         }
 
-    async def feed(self, topic: str, number: int, records: Sequence[Raw], position: int) -> None:
-        """Reduce what a fetch brought; waits while too much of the partition is unflushed."""
+    async def feed(self, incarnation: int, topic: str, number: int, records: Sequence[Raw], position: int) -> None:
+        """Reduce what a fetch brought; waits while too much of the partition is unflushed.
+
+        Records fetched under another incarnation are dropped: a partition opened since then reads them again.
+        """
         for start in range(0, max(len(records), 1), SLICE):
             lane = self._lanes.get(number)
-            if lane is None or not lane.ready:  # a rebalance or a failed flush came in between
+            if lane is None or not lane.ready or self.incarnation != incarnation:
                 return
             taken = records[start : start + SLICE]
             is_last = start + SLICE >= len(records)
@@ -124,16 +132,19 @@ class Engine(Generic[S]):
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
         try:
-            await asyncio.wait_for(self.tables.loaded(), OPEN_SECONDS)
-            await self._open(numbers)
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self.tables.loaded()
+                await self._open(numbers)
         except Exception as error:  # noqa: BLE001  # a worker that cannot restore must not look alive
             self.abort(f"cannot take over partitions {numbers}: {error}", error)
+        self._assigned, self._settled = frozenset(numbers), True
         self._metrics.rebalances.labels(self._processor.name).inc()
         self._metrics.assigned.labels(self._processor.name).set(len(self._lanes))
         self._log.info("serving", partitions=sorted(self._lanes))
 
     async def revoke(self) -> None:
         """Finish what is in flight, flush once more, forget everything."""
+        self._settled = False
         lanes, self._lanes = self._lanes, {}
         self._assignment += 1
         self.incarnation += 1
@@ -165,7 +176,7 @@ class Engine(Generic[S]):
         name, changelog = self._processor.name, changelog_of(self._processor.name)
         producers = {number: Transactions(self._settings, f"{group_of(name)}-{number}") for number in numbers}
         # Before the restore: it ends the predecessor's open transactions, so the restore sees all there will be.
-        await asyncio.wait_for(asyncio.gather(*(producer.open() for producer in producers.values())), OPEN_SECONDS)
+        await asyncio.gather(*(producer.open() for producer in producers.values()))
         restored = await restore.restore(self._settings, changelog, self._inputs, numbers)
         if self._assignment != assignment:  # revoked while it was restored: another process owns these now
             await asyncio.gather(*(producer.close() for producer in producers.values()))
@@ -174,7 +185,7 @@ class Engine(Generic[S]):
             partition = Partition(number, self._settings.partitions, self._processor, self.tables, self._metrics)
             partition.restore(snapshot.states, meta)
             self._lanes[number] = Lane(
-                self._settings, partition, changelog, producers[number], self._metrics, self._reopen
+                self._settings, partition, changelog, producers[number], self._metrics, self._reopen, self.abort
             )
             self._metrics.restored.labels(name).inc(snapshot.records)
             self._log.info(
@@ -192,24 +203,32 @@ class Engine(Generic[S]):
 
     async def _reopen(self, lane: Lane[S], error: Exception) -> None:
         """After a failed flush: start the partition again from the log, or end the process."""
-        number, positions = lane.partition.number, dict(lane.partition.meta.positions)
+        number = lane.partition.number
         self._log.error("flush failed", partition=number, error=repr(error.__cause__ or error), why=str(error))
         self.incarnation += 1
         await lane.abandon()
-        if self._failed_at.get(number) == positions:
-            self.abort(f"partition {number} failed twice at the same place: {error}", error)
-        self._failed_at[number] = positions
+        if number in self._failing and not lane.has_flushed:
+            self.abort(f"partition {number} failed twice without a flush in between: {error}", error)
+        self._failing.add(number)
         deadline = clock.elapsed() + REOPEN_SECONDS
         while self._lanes.get(number) is lane:  # a rebalance in between takes it away
             if clock.elapsed() > deadline:
                 self.abort(f"partition {number} could not be opened again within {REOPEN_SECONDS:.0f} s", error)
             # A process the group has given up on must not fence the rightful owner.
-            if self._consumer is not None and await self._consumer.is_member():
-                del self._lanes[number]
-                await self._open([number])
+            if self._consumer is not None and await self._is_member(self._consumer):
+                async with asyncio.timeout(REOPEN_SECONDS):
+                    await self._open([number])
                 await self._consumer.perform_seek()
                 return
             await asyncio.sleep(0.5)
+
+    async def _is_member(self, consumer: BatchConsumer) -> bool:
+        try:
+            async with asyncio.timeout(MEMBER_SECONDS):
+                return await consumer.is_member()
+        except Exception as error:  # noqa: BLE001  # not to know is not to be
+            self._log.warning("membership unknown", error=repr(error))
+            return False
 
 
 class EngineApp(faust.App):

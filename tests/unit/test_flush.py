@@ -1,0 +1,85 @@
+"""A lane on a broker that can be told to fail."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from schemas.topics import CLOCK
+from services.handoff.processor import HandoffProcessor
+from services.runtime.engine.flush import Lane
+from services.runtime.engine.partition import Meta, Partition
+from services.runtime.engine.tables import Tables
+from services.runtime.metrics import Metrics
+from services.runtime.settings import Settings
+
+
+class Broker:
+    """In the place of Transactions."""
+
+    def __init__(self) -> None:
+        self.flushes = 0
+        self.is_closed = False
+
+    async def commit(self, _: Any) -> None:
+        self.flushes += 1
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def a_lane(broker: Broker, told: list[str]) -> Lane[Any]:
+    async def failed(_: Any, error: Exception) -> None:
+        told.append(f"failed: {error}")
+
+    settings = Settings(partitions=1, flush_ms=0)
+    processor, metrics = HandoffProcessor(), Metrics()
+    partition = Partition(0, 1, processor, Tables(settings), metrics)
+    partition.restore({}, Meta({topic.name: 0 for topic in (*processor.inputs, CLOCK)}))
+    transactions: Any = broker
+    return Lane(settings, partition, "state", transactions, metrics, failed, lambda why, _: told.append(why))
+
+
+@pytest.mark.parametrize("has_moved", [False, True], ids=["idle", "with positions to save"])
+async def test_closing_ends_at_once_and_saves_what_there_is(has_moved: bool) -> None:
+    broker, told = Broker(), list[str]()
+    lane = a_lane(broker, told)
+    await asyncio.sleep(0.01)
+    if has_moved:
+        lane.partition.take(CLOCK, (), 7)
+        lane.touched()
+    async with asyncio.timeout(2):
+        await lane.close()
+    assert broker.is_closed
+    assert broker.flushes == has_moved
+    assert told == []
+
+
+async def test_closing_right_after_a_flush_ends_at_once() -> None:
+    broker = Broker()
+    lane = a_lane(broker, [])
+    lane.partition.take(CLOCK, (), 7)
+    lane._flushed_at -= 60  # positions have waited long enough
+    lane._wake.set()
+    while not broker.flushes:  # noqa: ASYNC110  # the very turn of the loop after the flush is meant
+        await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await lane.close()
+    assert broker.is_closed
+
+
+async def test_what_must_not_happen_in_a_flush_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[str]()
+    lane = a_lane(Broker(), told)
+
+    def broken() -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(lane.partition, "cut", broken)
+    lane.partition.take(CLOCK, (), 7)
+    lane._flushed_at -= 60
+    lane._wake.set()
+    async with asyncio.timeout(2):
+        await asyncio.wait([lane._task])
+    assert told == ["partition 0 cannot go on: a bug"]
+    await lane.abandon()
