@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests import kafka_floor
+
 pytest_plugins = ["pytester"]
 
 PASSING = "import pytest\n@pytest.mark.kafka\ndef test_it(): pass\n"
@@ -23,6 +25,8 @@ def test_the_floor_holds_in_ci_only(
     ci: str, source: str, code: int, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", ci)
+    floor = pytester.makefile(".txt", floor="1")
+    monkeypatch.setattr(kafka_floor, "FLOOR", floor)
     pytester.makeini("[pytest]\nmarkers = kafka: needs Apache Kafka\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(source)
     assert pytester.runpytest_inprocess("-p", "tests.kafka_floor").ret == code
