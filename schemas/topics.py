@@ -185,8 +185,3 @@ BUILT: tuple[Topic, ...] = tuple(topic for topic in CATALOGUE if topic.types)
 def dead_letters(service: str) -> Topic:
     """Where a service puts records it refuses: key, value and headers unchanged, the reason in `dlq.*` headers."""
     return Topic(f"dlq.{service}", "as the original", (), Kept(30), (), ("people",))
-
-
-def by_name(name: str) -> Topic:
-    """The topic of this name; KeyError where the catalogue has none."""
-    return {topic.name: topic for topic in CATALOGUE}[name]

@@ -90,7 +90,7 @@ def _format(text: str) -> str:
     if text == ISO:
         return text
     try:
-        known = datetime.strptime(_SAMPLE.strftime(text), text).date() == _SAMPLE.date()  # noqa: DTZ007
+        known = datetime.strptime(_SAMPLE.strftime(text), text).date() == _SAMPLE.date()  # noqa: DTZ007  # only the format is tried
     except ValueError:
         known = False
     if not known:
@@ -139,7 +139,7 @@ class Times(_Part):
     def read(self, text: str) -> Instant:
         try:
             iso = self.format == ISO
-            time = datetime.fromisoformat(text) if iso else datetime.strptime(text, self.format)  # noqa: DTZ007
+            time = datetime.fromisoformat(text) if iso else datetime.strptime(text, self.format)  # noqa: DTZ007  # a zone is demanded below
         except ValueError:
             wanted = "in ISO 8601" if self.format == ISO else f"of the form {self.format}"
             raise _Unfit(f"the time '{text}' is not {wanted}") from None

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from schemas.envelope import Event
-from schemas.topics import BUILT, CATALOGUE, Compacted, Kept, Topic, by_name, dead_letters
+from schemas.topics import BUILT, CATALOGUE, Compacted, Kept, Topic, dead_letters
 
 TOPIC_NAME = re.compile(r"(crm|cs)\.[a-z]+(-[a-z]+)*")
 TYPE_NAME = re.compile(r"steward\.[a-z]+\.[a-z]+(-[a-z0-9]+)*\.v1")
@@ -98,14 +98,8 @@ def test_planned_topics_are_not_built() -> None:
 
 
 @each_topic
-def test_a_topic_is_found_by_its_name(topic: Topic) -> None:
-    assert by_name(topic.name) is topic
+def test_a_topic_reads_as_its_name(topic: Topic) -> None:
     assert str(topic) == topic.name
-
-
-def test_a_name_that_is_not_in_the_catalogue_is_an_error() -> None:
-    with pytest.raises(KeyError):
-        by_name("cs.nothing")
 
 
 def test_dead_letters_of_a_service_are_kept_for_30_days() -> None:

@@ -10,6 +10,7 @@ from services.handoff.processor import HandoffProcessor
 from services.runtime.engine.flush import Lane
 from services.runtime.engine.partition import Meta, Partition
 from services.runtime.engine.tables import Tables
+from services.runtime.engine.worker import Engine
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
@@ -82,4 +83,15 @@ async def test_what_must_not_happen_in_a_flush_is_told_and_not_swallowed(monkeyp
     async with asyncio.timeout(2):
         await asyncio.wait([lane._task])
     assert told == ["partition 0 cannot go on: a bug"]
+    await lane.abandon()
+
+
+async def test_what_was_fetched_before_a_partition_was_opened_anew_is_not_taken_in() -> None:
+    engine = Engine(Settings(partitions=1), HandoffProcessor(), Metrics())
+    lane = a_lane(Broker(), [])
+    engine._lanes[0], engine.incarnation = lane, 2
+    await engine.feed(1, CLOCK.name, 0, (), 7)
+    assert lane.partition.meta.positions[CLOCK.name] == 0
+    await engine.feed(2, CLOCK.name, 0, (), 7)
+    assert lane.partition.meta.positions[CLOCK.name] == 7
     await lane.abandon()
