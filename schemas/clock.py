@@ -17,13 +17,17 @@ class Mark(Data):
         description="After a gap in the marks `safe` stands still until then: vendors redeliver.",
     )
     promises: dict[Id, Time] = Field(
-        default_factory=dict, description="Per open run: every fact up to this event time was acknowledged."
+        default_factory=dict,
+        description="Per open run and per source with a heartbeat: every fact up to this event time was acknowledged.",
     )
     closed: dict[Id, Time] = Field(
         default_factory=dict,
         description="Runs that finished or were abandoned, with when: those of 14 days, and twice a minute all.",
     )
     stalled: tuple[Id, ...] = Field(default=(), description="Open runs without progress for 15 minutes.")
+    silent: tuple[Id, ...] = Field(
+        default=(), description="Sources whose heartbeat has stayed away so long that they restrain no clock any more."
+    )
     ends: dict[Id, Offset] = Field(
         description="Per topic the end of this partition, read after the promises: who has read up to here "
         "has read all that was promised."

@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas.codec import STATED
 from schemas.envelope import CONTENT_TYPE, Event, Id, Line, Name
-from schemas.topics import CATALOGUE, Compacted, Topic
+from schemas.topics import CATALOGUE, HELD, Compacted, Topic
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "schemas/json"
@@ -76,7 +76,8 @@ def _events() -> Iterator[str]:
     shown: dict[object, str] = {}
     for topic in CATALOGUE:
         for kind in topic.types:
-            yield from _event(topic, kind, shown)
+            if topic is not HELD:
+                yield from _event(topic, kind, shown)
     yield from _envelope()
 
 
@@ -95,7 +96,8 @@ def _kept(topic: Topic) -> str:
 def _event(topic: Topic, kind: type[Event], shown: dict[object, str]) -> Iterator[str]:
     """The section of one type; data that another type has already shown is referred to."""
     schema = json_schema(kind)
-    yield from (f"### {kind.name()}", "", f"{schema['description']} Topic `{topic.name}`.", "")
+    until = f", before its account is known `{HELD.name}`" if kind in HELD.types else ""
+    yield from (f"### {kind.name()}", "", f"{schema['description']} Topic `{topic.name}`{until}.", "")
     data = kind.model_fields["data"].annotation
     if data in shown:
         yield from (f"`data` as in {_link(shown[data])}.", "")

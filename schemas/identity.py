@@ -6,7 +6,8 @@ from pydantic import StringConstraints
 
 from schemas.envelope import Data, Event, Id
 
-Home = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*:[a-z0-9_-]+:.+$", max_length=200)]
+# Whatever is a home is also an id: it becomes the key of records, and part of the ids of handoffs.
+Home = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*:[a-z0-9_-]+:[^\x00-\x1f]+$", max_length=200)]
 
 
 class Mapping(Data):

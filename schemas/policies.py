@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from schemas.envelope import Data, Event, Line, Name, Time
+from schemas.envelope import Data, Event, Id, Line, Name, Time
 
 Clock = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,2}:[0-9]{2}$")]
 
@@ -31,12 +31,28 @@ class KindRule(Data):
     legs: dict[Name, LegRule] = Field(min_length=1)
 
 
+class PersonRule(Data):
+    """A person who owns accounts or is told of them."""
+
+    name: Line | None = None
+    manager: Id | None = None
+
+
+class AlertRules(Data):
+    """Whom alerts reach when nobody else is known, and when they are too old to be sent singly."""
+
+    fallback: Id = Field(default="revenue-operations", description="Who is told of what nobody owns.")
+    max_age_hours: float = Field(default=24.0, gt=0, le=720)
+
+
 class Policy(Data):
     version: int = Field(ge=1)
     owner: Line = Field(min_length=1, description="The person who answers for these rules.")
     calendar: Name = Field(description="The company's calendar.")
     calendars: dict[Name, CalendarRule] = Field(min_length=1)
     handoffs: dict[Name, KindRule] = Field(min_length=1)
+    people: dict[Id, PersonRule] = Field(default_factory=dict)
+    alerts: AlertRules = AlertRules()
 
     @model_validator(mode="after")
     def _calendars_exist(self) -> "Policy":
@@ -50,6 +66,13 @@ class Policy(Data):
             if name not in self.calendars:
                 known = ", ".join(sorted(self.calendars))
                 raise ValueError(f"{place} names calendar '{name}', but calendars has only {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _managers_exist(self) -> "Policy":
+        for person, rule in self.people.items():
+            if rule.manager is not None and rule.manager not in self.people:
+                raise ValueError(f"people.{person}.manager names '{rule.manager}', but people has no such person")
         return self
 
 

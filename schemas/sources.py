@@ -9,10 +9,21 @@ from schemas.envelope import DEFAULT_RANK, Data, Event, Id, Line, Name, Time
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+SYSTEM_OF_RECORD = "system of record"
+
+
 class Registration(Data):
     source: Name
     rank: int = Field(default=DEFAULT_RANK, ge=0, le=1000)
-    role: Line | None = None
+    role: Line | None = Field(default=None, description="The system of record may create accounts.")
+    heartbeat: int | None = Field(
+        default=None, ge=1, le=3600, description="Seconds between two heartbeats; absent: it sends none."
+    )
+    grace: int = Field(default=60, ge=0, le=3600, description="How late its facts may be, in seconds.")
+
+
+class Sighting(Data):
+    source: Name
 
 
 class Progress(Data):
@@ -34,6 +45,13 @@ class SourceRegistered(Event):
 
     type: Literal["steward.source.registered.v1"] = "steward.source.registered.v1"
     data: Registration
+
+
+class SourceSeen(Event):
+    """A heartbeat: everything that the source knew up to `time` has been sent and acknowledged."""
+
+    type: Literal["steward.source.seen.v1"] = "steward.source.seen.v1"
+    data: Sighting
 
 
 class RunStarted(Event):

@@ -3,7 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas import accounts, clock, handoffs, identity, ownership, policies, sources
+from schemas import (
+    accounts,
+    alerts,
+    clock,
+    findings,
+    handoffs,
+    identity,
+    notices,
+    ownership,
+    policies,
+    renewals,
+    sources,
+)
 from schemas.envelope import Event
 
 Service = Literal[
@@ -81,9 +93,10 @@ PROCESSORS: tuple[Service, ...] = (
 
 SOURCES = Topic(
     "cs.sources",
-    "source, or source:run",
+    "source, source:seen, or source:run",
     (
         sources.SourceRegistered,
+        sources.SourceSeen,
         sources.RunStarted,
         sources.RunAdvanced,
         sources.RunFinished,
@@ -94,7 +107,14 @@ SOURCES = Topic(
     ("clock", "ingest", "board"),
 )
 INTERACTIONS = Topic("crm.interactions", "account", (), Kept(800), ("ingest", "identity"), ("health", "handoff"))
-RENEWALS = Topic("crm.renewals", "account", (), Kept(FOR_EVER), ("ingest", "identity"), ("health", "handoff"))
+RENEWALS = Topic(
+    "crm.renewals",
+    "account",
+    (renewals.ContractWon, renewals.ContractValued),
+    Kept(FOR_EVER),
+    ("ingest", "identity"),
+    ("health", "handoff", "alerting-case", "board"),
+)
 OWNERSHIP = Topic(
     "crm.ownership",
     "account",
@@ -107,18 +127,32 @@ OWNERSHIP = Topic(
     ),
     Kept(FOR_EVER),
     ("ingest", "identity", "handoff", "health"),
-    ("handoff", "health"),
+    ("handoff", "health", "board"),
 )
 ACCOUNTS = Topic(
-    "crm.accounts", "account", (accounts.AccountUpserted,), Kept(FOR_EVER), ("ingest", "identity"), PROCESSORS
+    "crm.accounts",
+    "account",
+    (accounts.AccountUpserted,),
+    Kept(FOR_EVER),
+    ("ingest", "identity"),
+    ("health", "handoff", "portfolio", "alerting-case", "board"),
 )
 IDENTITY = Topic("crm.identity", "home", (identity.IdentityMapped,), Compacted(), ("ingest",), ("identity", "ingest"))
-HELD = Topic("crm.held", "home", (), Kept(400), ("ingest",), ("identity",))
+HELD = Topic(
+    "crm.held",
+    "home",
+    (*RENEWALS.types, *OWNERSHIP.types),
+    Kept(400),
+    ("ingest",),
+    ("identity",),
+)
 PEOPLE = Topic(
     "crm.people", "person", (), Kept(FOR_EVER), ("ingest",), ("handoff", "alerting-desk", "board"), whole=True
 )
 CONTACTS = Topic("crm.contacts", "contact reference", (), Compacted(), ("ingest",), ("board",))
-CLOCK = Topic("cs.clock", "partition", (clock.ClockAdvanced,), Kept(7), ("clock",), PROCESSORS)
+CLOCK = Topic(
+    "cs.clock", "partition", (clock.ClockAdvanced,), Kept(7), ("clock",), (*PROCESSORS, "ingest", "board")
+)
 POLICY = Topic(
     "cs.policy",
     "published:version, activated:version",
@@ -148,8 +182,30 @@ HANDOFFS = Topic(
     ("handoff",),
     ("health", "alerting-case", "board"),
 )
-ALERTS = Topic("cs.alerts", "account", (), Kept(800), ("alerting-case", "alerting-desk"), ("alerting-case", "board"))
-NOTICES = Topic("cs.notices", "recipient", (), Kept(30), ("alerting-case", "alerting-desk"), ("alerting-desk",))
+ALERTS = Topic(
+    "cs.alerts",
+    "account",
+    (
+        alerts.AlertRaised,
+        alerts.AlertCorrected,
+        alerts.AlertHeld,
+        alerts.AlertResolved,
+        alerts.AlertRetracted,
+        alerts.AlertDelivered,
+        alerts.AlertFailed,
+    ),
+    Kept(800),
+    ("alerting-case", "alerting-desk"),
+    ("board",),
+)
+NOTICES = Topic(
+    "cs.notices",
+    "recipient",
+    (notices.NoticeDue, notices.NoticeCancelled, notices.NoticeDelivered, notices.NoticeFailed),
+    Kept(30),
+    ("alerting-case", "alerting-desk"),
+    ("alerting-desk",),
+)
 COMMANDS = Topic(
     "cs.commands",
     "account",
@@ -169,7 +225,7 @@ PARTS = Topic(
 FINDINGS = Topic(
     "cs.findings",
     "account; for sources and homes their own name",
-    (),
+    (findings.FindingOpened, findings.FindingClosed),
     Kept(800),
     ("ingest", "identity", "health", "handoff"),
     ("board", "health"),

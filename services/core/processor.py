@@ -23,15 +23,22 @@ class Fact:
     arrived: Instant
 
 
+Wait = str | frozenset[str] | None
+"""What a due time waits for before silence is believed.
+
+The id of a run: its progress alone moves this clock until it is closed. Names of sources (possibly none): live time,
+held back by the heartbeats of those that send any. None: nothing, the clock itself.
+"""
+LIVE: Wait = frozenset()
+CLOCK_ALONE: Wait = None
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When a key wants to be looked at again.
-
-    `run`: the import that opened what waits; its progress alone moves this clock until it is closed.
-    """
+    """When a key wants to be looked at again, and what its clock waits for."""
 
     at: Instant
-    run: str | None = None
+    wait: Wait = LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +51,17 @@ class Context:
     closed: Mapping[str, Instant] = field(default_factory=dict)
     policies: Policies = field(default_factory=Policies)
 
-    def reached(self, run: str | None) -> Instant:
-        """The instant up to which silence may be believed, for what a run opened or for live facts.
+    def reached(self, wait: Wait) -> Instant:
+        """The instant up to which the clock has come for what waits so.
 
         A run that no mark has named has reached nothing: what it opened waits.
         """
-        if run is None or run in self.closed:
-            return self.safe
-        return self.promises.get(run, NEVER)
+        if wait is None:
+            return self.at
+        if isinstance(wait, str):
+            return self.safe if wait in self.closed else self.promises.get(wait, NEVER)
+        # A source that no mark names sends no heartbeat, or none any more: it restrains nothing.
+        return min([self.safe, *(self.promises[source] for source in wait if source in self.promises)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,18 @@ class Decision(Generic[S]):
     fates: Sequence[tuple[Fact, Fate]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something to be done outside, asked for by a state; its result comes back as a fact.
+
+    `id` names one attempt: the same effect asked for again is done once by a process that remembers it.
+    """
+
+    id: str
+    key: str
+    content: object
+
+
 class Processor(Protocol[S]):
     """Pure functions of state, facts and context; the same answer in whatever batches the facts come."""
 
@@ -90,7 +112,10 @@ class Processor(Protocol[S]):
         """One of the state's dues has been reached."""
 
     def dues(self, state: S) -> Sequence[Due]:
-        """When to look again: at most one per run, and one for everything live."""
+        """When to look again: at most one for each thing waited for."""
+
+    def wanted(self, key: str, state: S, /) -> Sequence[Effect]:
+        """What the state wants done outside; asked once it is committed, and again after a restart."""
 
     def encode(self, state: S) -> bytes:
         """The state as it stands in the changelog."""

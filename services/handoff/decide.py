@@ -195,7 +195,8 @@ class _Writer:
         view = self._view
         paused = view.state is State.PAUSED
         dues = ",".join(f"{clock.leg.name}@{clock.due}" for clock in running)
-        shown = _hash(f"{view.state} {view.opening.at} {view.accepted} {view.owner} {self._version} {dues}")
+        people = f"{view.owner} {view.sender}"
+        shown = _hash(f"{view.state} {view.opening.at} {view.accepted} {people} {self._version} {dues}")
         if shown == self._handoff.shown:
             return shown, None
         data = out.Handoff(
@@ -203,7 +204,7 @@ class _Writer:
             kind=view.opening.kind or "",
             state=view.state.value,
             owner=view.owner,
-            sender=view.opening.sender,
+            sender=view.sender,
             opened=moment(view.opening.at),
             accepted=_moment(view.accepted),
             legs=tuple(
@@ -241,7 +242,7 @@ class _Writer:
         return self._event(out.SlaRetracted, f"{transition}.retracted", self._handoff.facts[-1].at, data)
 
     def _said(self, clock: Clock, transition: str, entry: Entry) -> "_Said":
-        owner = self._view.owner if clock.leg.accountable == "owner" else self._view.opening.sender
+        owner = self._view.owner if clock.leg.accountable == "owner" else self._view.sender
         return self._about(clock.leg.name, moment(clock.due), owner, transition, entry)
 
     def _about(self, leg: str, due: datetime | None, owner: str | None, transition: str, entry: Entry) -> "_Said":

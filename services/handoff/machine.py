@@ -36,6 +36,7 @@ class View:
     opening: Happening
     state: State
     owner: str | None
+    sender: str | None
     stopped: Instant | None
     pauses: tuple[tuple[Instant, Instant | None], ...]
 
@@ -45,14 +46,19 @@ class View:
 
 
 def fold(facts: Iterable[Happening]) -> View | None:
-    """The view of facts in their order; None without an opening. The earliest opening counts."""
+    """The view of facts in their order; None without an opening.
+
+    The earliest opening counts; where it names no owner or sender, the next one that does is heard.
+    """
     remaining = iter(facts)
     opening = next((fact for fact in remaining if fact.what is What.OPENED), None)
     if opening is None:
         return None
-    state, owner, stopped = State.OPEN, opening.owner, None
+    state, owner, sender, stopped = State.OPEN, opening.owner, opening.sender, None
     pauses: list[tuple[Instant, Instant | None]] = []
     for fact in remaining:
+        if fact.what is What.OPENED:
+            owner, sender = owner or fact.owner, sender or fact.sender
         following = TRANSITIONS.get((state, fact.what))
         if following is None:
             continue
@@ -68,7 +74,7 @@ def fold(facts: Iterable[Happening]) -> View | None:
             case State.OPEN:
                 pass
         state = following
-    return View(opening, state, owner, stopped, tuple(pauses))
+    return View(opening, state, owner, sender, stopped, tuple(pauses))
 
 
 def reached_at(view: View, calendar: Calendar, worked: int) -> Instant:

@@ -77,6 +77,10 @@ class Handoff(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Account(Struct, frozen=True, array_like=True, gc=False):
-    """Every handoff of one account, by its id."""
+    """Every handoff of one account, by its id, and the sources that ever sent a live fact about one.
+
+    Another such fact may come from any of them, so silence is believed only as far as their heartbeats reach.
+    """
 
     handoffs: dict[str, Handoff] = {}
+    sources: tuple[str, ...] = ()

@@ -8,10 +8,11 @@ import msgspec
 from schemas import ownership
 from schemas.envelope import Event
 from schemas.policies import Policy
-from schemas.topics import ACCOUNTS, HANDOFFS, OWNERSHIP, Topic
+from schemas.renewals import SALE, ContractWon, handoff_of
+from schemas.topics import HANDOFFS, OWNERSHIP, RENEWALS, Topic
 from services.core.instants import DAY, Instant, instant
 from services.core.outcome import DeadLetter, Drop, Fate, Reason
-from services.core.processor import Context, Decision, Due, Fact, Output
+from services.core.processor import Context, Decision, Due, Effect, Fact, Output, Wait
 from services.handoff import decide
 from services.handoff.model import Account, Handoff, Happening, What
 from services.handoff.policy import Kinds, compile_kinds
@@ -27,6 +28,7 @@ WHAT: dict[type[Event], What] = {
     ownership.HandoffCancelled: What.CANCELLED,
 }
 Data = ownership.Opening | ownership.Acceptance | ownership.Pause | ownership.Step
+SOURCES_LIMIT = 20  # that restrain one account; more would be a mistake, and each only makes its clocks wait longer
 
 
 @dataclass(slots=True)
@@ -35,8 +37,17 @@ class _Draft:
 
     account: str
     handoffs: dict[str, Handoff]
+    sources: tuple[str, ...]
     outputs: list[Output]
     fates: list[tuple[Fact, Fate]]
+
+    @classmethod
+    def of(cls, account: str, state: Account) -> "_Draft":
+        return cls(account, dict(state.handoffs), state.sources, [], [])
+
+    @property
+    def state(self) -> Account | None:
+        return Account(self.handoffs, self.sources) if self.handoffs else None
 
 
 class HandoffProcessor:
@@ -44,7 +55,7 @@ class HandoffProcessor:
 
     name = "handoff"
     version = 1
-    inputs: tuple[Topic, ...] = (OWNERSHIP, ACCOUNTS)
+    inputs: tuple[Topic, ...] = (OWNERSHIP, RENEWALS)
     outputs: tuple[Topic, ...] = (HANDOFFS,)
 
     def __init__(self) -> None:
@@ -56,25 +67,25 @@ class HandoffProcessor:
         return Account()
 
     def decide(self, key: str, state: Account, batch: Sequence[Fact], context: Context) -> Decision[Account]:
-        draft = _Draft(key, dict(state.handoffs), [], [])
+        draft = _Draft.of(key, state)
         touched: dict[str, None] = {}
         for fact in batch:
-            fate = self._take(draft, fact, context)
-            if fate is not None:
-                draft.fates.append((fact, fate))
-            elif isinstance(fact.event.data, Data):
-                touched[fact.event.data.handoff] = None
+            taken = self._take(draft, fact, context)
+            if isinstance(taken, str):
+                touched[taken] = None
+            else:
+                draft.fates.append((fact, taken))
         for name in touched:
             self._settle(draft, name, context)
         if not touched:
             return Decision(state if state.handoffs else None, (), draft.fates)
         _bound(draft.handoffs)
-        return Decision(Account(draft.handoffs), draft.outputs, draft.fates)
+        return Decision(draft.state, draft.outputs, draft.fates)
 
     def due(self, key: str, state: Account, context: Context) -> Decision[Account]:
-        draft = _Draft(key, dict(state.handoffs), [], [])
+        draft = _Draft.of(key, state)
         for name, handoff in state.handoffs.items():
-            if handoff.wake is None or handoff.wake > context.reached(handoff.run):
+            if handoff.wake is None or handoff.wake > context.reached(_wait(handoff.run, state.sources)):
                 continue
             if handoff.folded or (not handoff.settled and decide.opening(handoff) is None):
                 del draft.handoffs[name]
@@ -82,16 +93,17 @@ class HandoffProcessor:
                 draft.handoffs[name] = decide.folded(handoff)
             else:
                 self._settle(draft, name, context)
-        if not draft.handoffs:
-            return Decision(None, draft.outputs)
-        return Decision(Account(draft.handoffs), draft.outputs)
+        return Decision(draft.state, draft.outputs)
 
     def dues(self, state: Account) -> Sequence[Due]:
         earliest: dict[str | None, Instant] = {}
         for handoff in state.handoffs.values():
             if handoff.wake is not None and handoff.wake < earliest.get(handoff.run, handoff.wake + 1):
                 earliest[handoff.run] = handoff.wake
-        return [Due(at, run) for run, at in earliest.items()]
+        return [Due(at, _wait(run, state.sources)) for run, at in earliest.items()]
+
+    def wanted(self, _key: str, _state: Account) -> Sequence[Effect]:
+        return ()
 
     def encode(self, state: Account) -> bytes:
         return self._encoder.encode(state)
@@ -101,18 +113,16 @@ class HandoffProcessor:
             raise ValueError(f"state version {version} of the handoff processor is not known; this is {self.version}")
         return self._decoder.decode(raw)
 
-    def _take(self, draft: _Draft, fact: Fact, context: Context) -> Fate | None:
-        """Put the fact into its handoff, or say why not."""
-        event = fact.event
-        what = WHAT.get(type(event))
-        if what is None or not isinstance(event.data, Data):
+    def _take(self, draft: _Draft, fact: Fact, context: Context) -> str | Fate:
+        """Put the fact into its handoff and answer the handoff's name, or why not."""
+        read = _read(fact.event)
+        if read is None:
             return Drop(Reason.NOT_CONCERNED)
-        happening = _happening(event, event.data, what)
-        if what is What.OPENED:
-            refusal = self._refusal(happening, fact.arrived, context)
+        name, happening = read
+        if happening.what is What.OPENED:
+            refusal = self._refusal(fact, happening, context)
             if refusal is not None:
                 return refusal
-        name = event.data.handoff
         handoff = draft.handoffs.get(name, Handoff())
         if handoff.folded:
             return Drop(Reason.TOO_LATE)
@@ -122,13 +132,17 @@ class HandoffProcessor:
                 return Drop(Reason.DUPLICATE)
             return DeadLetter(Reason.TOO_MANY_FACTS, f"handoff {name} has {decide.FACTS_LIMIT} facts already")
         draft.handoffs[name] = taken
-        return None
+        if happening.run is None and happening.source not in draft.sources:
+            draft.sources = tuple(sorted((*draft.sources, happening.source)))[:SOURCES_LIMIT]
+        return name
 
-    def _refusal(self, opening: Happening, arrived: Instant, context: Context) -> Fate | None:
-        if opening.run is None and opening.at < arrived - OLDEST_OPENING:
+    def _refusal(self, fact: Fact, opening: Happening, context: Context) -> Fate | None:
+        if opening.run is None and opening.at < fact.arrived - OLDEST_OPENING:
             return Drop(Reason.TOO_LATE)
         policy = context.policies.in_force(opening.at)
         if opening.kind not in self._kinds(policy):
+            if isinstance(fact.event, ContractWon):  # a company may sell without handing over
+                return Drop(Reason.NOT_CONCERNED)
             known = ", ".join(sorted(policy.handoffs))
             return DeadLetter(
                 Reason.POLICY,
@@ -144,7 +158,7 @@ class HandoffProcessor:
         if opening is not None:
             policy = context.policies.in_force(opening.at)
             rules = decide.Rules(self._kinds(policy).get(opening.kind or "", ()), policy.version)
-        reached = context.reached(opening.run if opening else None)
+        reached = context.reached(_wait(opening.run if opening else None, draft.sources))
         draft.handoffs[name], events = decide.settle(draft.account, name, handoff, rules, reached)
         draft.outputs.extend(Output(HANDOFFS, event) for event in events)
 
@@ -155,17 +169,29 @@ class HandoffProcessor:
         return compiled
 
 
-def _happening(event: Event, data: Data, what: What) -> Happening:
+def _wait(run: str | None, sources: tuple[str, ...]) -> Wait:
+    return frozenset(sources) if run is None else run
+
+
+def _read(event: Event) -> tuple[str, Happening] | None:
+    """The handoff that an event is about and what it says of it; None when it is about none."""
+    if isinstance(event, ContractWon):
+        won = event.data
+        name, what = handoff_of(won.home), What.OPENED
+        return name, _happening(event, what, owner=won.owner, sender=won.seller, kind=SALE)
+    what_known = WHAT.get(type(event))
+    data = event.data
+    if what_known is None or not isinstance(data, Data):
+        return None
+    told = {name: getattr(data, name, None) for name in ("owner", "sender", "kind")}
+    return data.handoff, _happening(event, what_known, **told)
+
+
+def _happening(
+    event: Event, what: What, *, owner: str | None = None, sender: str | None = None, kind: str | None = None
+) -> Happening:
     return Happening(
-        instant(event.time),
-        what,
-        event.sourcerank,
-        event.source,
-        event.id,
-        event.run,
-        getattr(data, "owner", None),
-        getattr(data, "sender", None),
-        getattr(data, "kind", None),
+        instant(event.time), what, event.sourcerank, event.source, event.id, event.run, owner, sender, kind
     )
 
 

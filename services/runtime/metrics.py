@@ -1,5 +1,6 @@
 """The metrics catalogue and the one door to prometheus_client; labels are enums, never an account or a person."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -26,6 +27,19 @@ class Metrics:
     rebalances: Counter = field(init=False)
     flush_seconds: Histogram = field(init=False)
     flush_failures: Counter = field(init=False)
+    ingest_requests: Counter = field(init=False)
+    ingest_events: Counter = field(init=False)
+    ingest_rejections: Counter = field(init=False)
+    ingest_seconds: Histogram = field(init=False)
+    ingest_inflight: Gauge = field(init=False)
+    unknown_types: Counter = field(init=False)
+    alert_decisions: Counter = field(init=False)
+    deliveries: Counter = field(init=False)
+    delivery_attempts: Counter = field(init=False)
+    delivery_seconds: Histogram = field(init=False)
+    outbox_pending: Gauge = field(init=False)
+    view_records: Counter = field(init=False)
+    view_age: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series and serve no scrape
@@ -60,6 +74,36 @@ class Metrics:
             "steward_flush_seconds", "One transaction.", ("processor",), registry=self.registry, buckets=FAST
         )
         self.flush_failures = counter("flush_failures_total", "Flushes that were refused or timed out.", "processor")
+
+        self._declare_ingest(counter, gauge)
+        self._declare_outside(counter, gauge)
+
+    def _declare_ingest(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.ingest_requests = counter("ingest_requests_total", "Requests by their answer.", "source", "code")
+        self.ingest_events = counter("ingest_events_total", "Facts by what became of them.", "source", "outcome")
+        self.ingest_rejections = counter("ingest_rejections_total", "Refusals by their reason.", "source", "reason")
+        self.ingest_seconds = Histogram(
+            "steward_ingest_request_seconds",
+            "A request, acknowledgement of the broker included.",
+            ("route",),
+            registry=self.registry,
+            buckets=FAST,
+        )
+        self.ingest_inflight = gauge("ingest_inflight_bytes", "Bodies being taken in.")
+        self.unknown_types = counter(
+            "unknown_types_total", "What a vendor sent and its map does not know; kept on dlq.ingest.", "source"
+        )
+
+    def _declare_outside(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.alert_decisions = counter("alert_decisions_total", "Decisions of case and desk.", "stage", "reason")
+        self.deliveries = counter("deliveries_total", "Deliveries that ended.", "channel", "outcome")
+        self.delivery_attempts = counter("delivery_attempts_total", "Attempts by their answer.", "channel", "code")
+        self.delivery_seconds = Histogram(
+            "steward_delivery_seconds", "One attempt.", ("channel",), registry=self.registry, buckets=FAST
+        )
+        self.outbox_pending = gauge("outbox_pending", "Attempts under way.", "channel")
+        self.view_records = counter("view_records_total", "Records folded into the view.", "topic")
+        self.view_age = gauge("view_age_seconds", "How far the view is behind the clock.")
 
     def text(self) -> bytes:
         """The exposition format."""

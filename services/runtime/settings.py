@@ -1,10 +1,11 @@
 """What an operator sets, from environment variables `STEWARD_*` or files of the same names in a secrets folder."""
 
+import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.codec import sentences
@@ -16,6 +17,9 @@ PREFIX = "STEWARD_"
 
 class SettingsError(OperatorError):
     """One sentence per setting that is wrong."""
+
+
+Secrets = Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=2)]  # two while one replaces the other
 
 
 class Settings(BaseSettings):
@@ -38,14 +42,54 @@ class Settings(BaseSettings):
     session_seconds: int = Field(default=10, ge=3, le=60, description="Silence after which a worker counts as dead.")
     transaction_seconds: int = Field(default=30, ge=5, le=900, description="Life of a flush's transaction.")
 
+    simulated: bool = Field(default=False, description="Follow the marks on cs.clock instead of the wall clock.")
+    ingest_host: str = Field(default="127.0.0.1", description="Where webhooks are received.")
+    ingest_port: int = Field(default=8080, ge=0, le=65535, description="0: any free port.")
+    public_url: str | None = Field(
+        default=None, pattern=r"^https?://[^/]+$", description="Under which senders reach us; some sign it."
+    )
+    source_secrets: dict[str, Secrets] = Field(
+        default_factory=dict, description='JSON: {"hubspot": ["its secret"]}; two while one replaces the other.'
+    )
+    mappings: Path = Field(default=Path("deploy/mapping"), description="Folder of the maps of webhooks.")
+    body_bytes: int = Field(default=4 << 20, ge=1024, description="Largest body taken in over HTTP.")
+    inflight_bytes: int = Field(default=64 << 20, ge=1024, description="Bodies taken in at once, together.")
+    alert_url: str | None = Field(
+        default=None, pattern=r"^https?://", description="Where alerts are posted; absent: they are only logged."
+    )
+    alert_secrets: tuple[SecretStr, ...] = Field(
+        default=(), max_length=2, description='JSON: ["whsec_…"]; alerts are signed with each.'
+    )
+    alert_allow_private: bool = Field(
+        default=False, description="Post alerts also without TLS and to private addresses."
+    )
+
     def environment(self) -> dict[str, str]:
-        """The variables with which another process gets the same settings."""
-        values = self.model_dump(mode="json", exclude_none=True)
-        return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+        """The variables with which another process gets the same settings, secrets included."""
+        values = {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+        return {
+            f"{PREFIX}{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in values.items()
+            if value is not None
+        }
 
     def topic(self, topic: Topic | str) -> str:
         """The topic's name on the broker."""
         return f"{self.prefix}{topic}"
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case Path():
+            return str(value)
+        case dict():
+            return {name: _plain(one) for name, one in value.items()}
+        case tuple():
+            return [_plain(one) for one in value]
+        case _:
+            return value
 
 
 def load(**overrides: object) -> Settings:

@@ -31,6 +31,8 @@ PLANTS = {
     "door-aiokafka": ("services/runtime/http.py", "import aiokafka.errors"),
     "door-redis": ("services/ingest/app.py", "import redis.asyncio"),
     "door-prometheus": ("services/runtime/engine/worker.py", "import prometheus_client"),
+    "door-aiohttp": ("services/ingest/decide.py", "import aiohttp"),
+    "door-fastapi": ("services/board/query.py", "import fastapi"),
     "door-structlog": ("services/runtime/kafka.py", "import structlog"),
 }
 

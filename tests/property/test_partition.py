@@ -81,9 +81,9 @@ class World:
         log = self.clock if topic is CLOCK else self.ownership
         position = self.partition.meta.positions[str(topic)]
         records = log[position : position + most]
-        before = len(self.partition._outputs.get(HANDOFFS.name, []))
+        before = len(self.partition._outputs.get((HANDOFFS.name, 0), []))
         self.partition.take(CLOCK if topic is CLOCK else OWNERSHIP, records, position + len(records))
-        for _, value, _ in self.partition._outputs.get(HANDOFFS.name, [])[before:]:
+        for _, value, _ in self.partition._outputs.get((HANDOFFS.name, 0), [])[before:]:
             self._check(codec.decode(HANDOFFS, value or b""))
         self.believed = self.partition.meta.safe  # after the check: facts are judged before a mark they complete
 
@@ -114,7 +114,7 @@ class World:
                 self.changelog[key] = value
             elif key is not None:
                 self.changelog.pop(key, None)
-        self.committed += [value for _, value, _ in cut.outputs.get(HANDOFFS.name, []) if value is not None]
+        self.committed += [value for _, value, _ in cut.outputs.get((HANDOFFS.name, 0), []) if value is not None]
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,7 +10,7 @@ from services.handoff.processor import HandoffProcessor
 from services.runtime.engine.flush import Lane
 from services.runtime.engine.partition import Meta, Partition
 from services.runtime.engine.tables import Tables
-from services.runtime.engine.worker import Engine
+from services.runtime.engine.worker import Engine, Idle
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
@@ -38,7 +38,9 @@ def a_lane(broker: Broker, told: list[str]) -> Lane[Any]:
     partition = Partition(0, 1, processor, Tables(settings), metrics)
     partition.restore({}, Meta({topic.name: 0 for topic in (*processor.inputs, CLOCK)}))
     transactions: Any = broker
-    return Lane(settings, partition, "state", transactions, metrics, failed, lambda why, _: told.append(why))
+    return Lane(
+        settings, partition, "state", transactions, metrics, Idle().perform, failed, lambda why, _: told.append(why)
+    )
 
 
 @pytest.mark.parametrize("has_moved", [False, True], ids=["idle", "with positions to save"])
@@ -87,7 +89,7 @@ async def test_what_must_not_happen_in_a_flush_is_told_and_not_swallowed(monkeyp
 
 
 async def test_what_was_fetched_before_a_partition_was_opened_anew_is_not_taken_in() -> None:
-    engine = Engine(Settings(partitions=1), HandoffProcessor(), Metrics())
+    engine = Engine(Settings(partitions=1), HandoffProcessor(), Metrics(), Idle())
     lane = a_lane(Broker(), [])
     engine._lanes[0], engine.incarnation = lane, 2
     await engine.feed(1, CLOCK.name, 0, (), 7)

@@ -1,11 +1,11 @@
 """The flush of one partition: state, positions and outputs in one transaction, one in flight at a time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Generic
 
-from services.core.processor import S
+from services.core.processor import Effect, S
 from services.runtime import clock
 from services.runtime.engine.partition import Cut, Partition
 from services.runtime.kafka import Transactions, Write
@@ -21,7 +21,8 @@ LAST_FLUSH_SECONDS = 3.0
 class Lane(Generic[S]):
     """A partition with its transactional producer and the task that flushes it.
 
-    `failed` is told what stopped a flush, `crashed` of anything that must not happen; until then the lane serves.
+    `perform` is given what committed states want done, `failed` is told what stopped a flush, `crashed` of anything
+    that must not happen; until then the lane serves.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Lane(Generic[S]):
         changelog: str,
         transactions: Transactions,
         metrics: Metrics,
+        perform: Callable[[Sequence[Effect]], None],
         failed: Callable[["Lane[S]", Exception], Awaitable[None]],
         crashed: Callable[[str, Exception], None],
     ) -> None:
@@ -41,6 +43,7 @@ class Lane(Generic[S]):
         self._transactions = transactions
         self._metrics = metrics
         self.has_flushed = False
+        self._perform = perform
         self._failed = failed
         self._crashed = crashed
         self._wake = asyncio.Event()
@@ -106,6 +109,8 @@ class Lane(Generic[S]):
             return False
         self._busy, self.has_flushed = False, True
         self.partition.committed(cut)
+        if cut.effects and self.ready:
+            self._perform(cut.effects)
         if self.partition.overdue and self.ready:
             self.partition.fire()
             self.touched()
@@ -130,7 +135,7 @@ class Lane(Generic[S]):
     async def _write(self, cut: Cut) -> None:
         number, begun = self.partition.number, clock.elapsed()
         writes = [Write(self._changelog, number, cut.changelog)]
-        writes += [Write(self._settings.topic(topic), number, records) for topic, records in cut.outputs.items()]
+        writes += [Write(self._settings.topic(topic), to, records) for (topic, to), records in cut.outputs.items()]
         await self._transactions.commit(writes)
         self._flushed_at = clock.elapsed()
         self._metrics.flush_seconds.labels(self.partition.processor).observe(self._flushed_at - begun)

@@ -14,7 +14,7 @@ from schemas.topics import CLOCK, Topic, dead_letters
 from services.core.instants import MINUTE, SECOND, Instant, instant
 from services.core.outcome import DeadLetter, Drop, Reason
 from services.core.policy import Policies
-from services.core.processor import NEVER, Context, Decision, Fact, Processor, S
+from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.timers import Timers
 from services.runtime.kafka import Header, Record, partition_of
@@ -28,6 +28,9 @@ MARKS_KEPT = 600
 MESSAGE_LENGTH = 500
 LETTER_BYTES = 800_000  # of key and value; with the headers a dead letter must still fit into one batch
 MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and the newest covers them
+
+
+Place = tuple[str, int]  # topic and partition
 
 
 class Raw(Protocol):
@@ -75,7 +78,8 @@ class Cut:
 
     meta: Meta
     changelog: list[Record]
-    outputs: dict[str, list[Record]]
+    outputs: dict[Place, list[Record]]
+    effects: list[Effect]
 
 
 class Partition(Generic[S]):
@@ -96,7 +100,9 @@ class Partition(Generic[S]):
         self._marks: deque[Mark] = deque()
         self._context = self.meta.context(tables.policies)
         self._dirty: dict[str, None] = {}
-        self._outputs: dict[str, list[Record]] = {}
+        self._outputs: dict[Place, list[Record]] = {}
+        self._resumed = False
+        self._asking: dict[str, None] = {}
         self._committed = dict(self.meta.positions)
         self._closed_changed = False
         self._dead_letters = dead_letters(processor.name).name
@@ -195,7 +201,7 @@ class Partition(Generic[S]):
             "version": self._processor.version,
         }
         headers = [*record.headers, *((f"dlq.{field}", str(text).encode()) for field, text in told.items())]
-        self._outputs.setdefault(self._dead_letters, []).append(_letter(record, headers))
+        self._outputs.setdefault((self._dead_letters, self.number), []).append(_letter(record, headers))
 
     def _apply(self, key: str, decision: Decision[S]) -> None:
         state = decision.state
@@ -209,9 +215,10 @@ class Partition(Generic[S]):
             self._timers.arm(key, self._processor.dues(state))
         for output in decision.outputs:
             event = output.event
-            self._outputs.setdefault(output.topic.name, []).append(
-                (event.partitionkey.encode(), codec.encode(event), [])
-            )
+            to = event.partitionkey.encode()
+            # What stays under its key stays in its partition, also where an older producer put the key.
+            number = self.number if event.partitionkey == key else partition_of(to, self._count)
+            self._outputs.setdefault((output.topic.name, number), []).append((to, codec.encode(event), []))
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -243,6 +250,13 @@ class Partition(Generic[S]):
         meta.promises = {run: instant(until) for run, until in newest.promises.items()}
         self._context = meta.context(self._tables.policies)
         self.fire()
+        self._resume()
+
+    def _resume(self) -> None:
+        """With the first mark since the restore every result of earlier effects has been read: ask for the others."""
+        if not self._resumed:
+            self._resumed = True
+            self._asking = dict.fromkeys(self._state)
 
     def _covers(self, mark: Mark) -> bool:
         positions = self.meta.positions
@@ -265,8 +279,8 @@ class Partition(Generic[S]):
 
     @property
     def changed(self) -> bool:
-        """Is there anything that may not wait: state, outputs, a run that closed?"""
-        return bool(self._dirty or self._outputs or self._closed_changed)
+        """Is there anything that may not wait: state, outputs, effects to ask for, a run that closed?"""
+        return bool(self._dirty or self._outputs or self._asking or self._closed_changed)
 
     @property
     def moved(self) -> bool:
@@ -282,9 +296,17 @@ class Partition(Generic[S]):
             (META, meta.encode(), []),
             *((key.encode(), version + encode(state[key]) if key in state else None, []) for key in self._dirty),
         ]
-        cut = Cut(meta, changelog, self._outputs)
-        self._dirty, self._outputs, self._closed_changed, self.pending = {}, {}, False, 0
+        cut = Cut(meta, changelog, self._outputs, self._wanted())
+        self._dirty, self._outputs, self._asking, self._closed_changed, self.pending = {}, {}, {}, False, 0
         return cut
+
+    def _wanted(self) -> list[Effect]:
+        """What the states of this cut want done; nothing before the partition has caught up once."""
+        if not self._resumed:
+            return []
+        state, wanted = self._state, self._processor.wanted
+        keys = {**self._asking, **self._dirty}
+        return [effect for key in keys if key in state for effect in wanted(key, state[key])]
 
     def committed(self, cut: Cut) -> None:
         """The cut is on the broker."""

@@ -4,18 +4,17 @@ from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 
 from services.core.instants import Instant
-from services.core.processor import Due
+from services.core.processor import Due, Wait
 
-Run = str | None
 SLACK = 1000
 
 
 class Timers:
-    """One heap per run and one for everything live. Cancelling is lazy: stale entries are skipped when popped."""
+    """One heap for each thing waited for. Cancelling is lazy: stale entries are skipped when popped."""
 
     def __init__(self) -> None:
-        self._heaps: dict[Run, list[tuple[Instant, str]]] = {}
-        self._armed: dict[str, dict[Run, Instant]] = {}
+        self._heaps: dict[Wait, list[tuple[Instant, str]]] = {}
+        self._armed: dict[str, dict[Wait, Instant]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._armed.values()))
@@ -27,34 +26,34 @@ class Timers:
             if before:
                 del self._armed[key]
             return
-        now = {due.run: due.at for due in dues}
+        now = {due.wait: due.at for due in dues}
         if now == before:
             return
         self._armed[key] = now
-        for run, at in now.items():
-            if before is None or before.get(run) != at:
-                self._push(run, at, key)
+        for wait, at in now.items():
+            if before is None or before.get(wait) != at:
+                self._push(wait, at, key)
 
-    def pop(self, reached: Callable[[Run], Instant], limit: int) -> list[str]:
-        """At most `limit` keys with a due that its run, or live time, has reached; each once."""
+    def pop(self, reached: Callable[[Wait], Instant], limit: int) -> list[str]:
+        """At most `limit` keys with a due that the clock it waits for has reached; each once."""
         keys: dict[str, None] = {}
-        for run, heap in list(self._heaps.items()):
-            until = reached(run)
+        for wait, heap in list(self._heaps.items()):
+            until = reached(wait)
             while heap and heap[0][0] <= until and len(keys) < limit:
                 at, key = heappop(heap)
                 armed = self._armed.get(key)
-                if armed is not None and armed.get(run) == at:
-                    del armed[run]
+                if armed is not None and armed.get(wait) == at:
+                    del armed[wait]
                     keys[key] = None
                     if not armed:
                         del self._armed[key]
             if not heap:
-                del self._heaps[run]
+                del self._heaps[wait]
         return list(keys)
 
-    def _push(self, run: Run, at: Instant, key: str) -> None:
-        heap = self._heaps.setdefault(run, [])
+    def _push(self, wait: Wait, at: Instant, key: str) -> None:
+        heap = self._heaps.setdefault(wait, [])
         heappush(heap, (at, key))
         if len(heap) > 2 * len(self._armed) + SLACK:  # mostly stale: one rebuild pays for many pushes
-            heap[:] = [(due[run], key) for key, due in self._armed.items() if run in due]
+            heap[:] = [(due[wait], key) for key, due in self._armed.items() if wait in due]
             heapify(heap)

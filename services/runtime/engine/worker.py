@@ -6,13 +6,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, cast
+from typing import Any, Generic, Protocol, cast
 
 import faust
 import uvloop
 
 from schemas.topics import CLOCK, POLICY, Topic, dead_letters
-from services.core.processor import Processor, S
+from services.core.processor import Effect, Processor, S
 from services.runtime import clock, http, kafka, log
 from services.runtime.engine import restore
 from services.runtime.engine.flush import Lane
@@ -24,7 +24,6 @@ from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
 OPEN_SECONDS = 120.0
-MEMBER_SECONDS = 5.0
 SLICE = 250  # records reduced in one turn of the loop; a whole fetch would keep commits waiting for a second
 COLLECT_AFTER = 100_000  # allocations; state is long-lived, and looking through it again and again is in vain
 REOPEN_SECONDS = 120.0
@@ -59,15 +58,48 @@ def topics_of(processor: Processor[Any]) -> Mapping[str, Mapping[str, str]]:
     return {topic.name: topic.config for topic in known} | {changelog_of(processor.name): CHANGELOG}
 
 
+class Courier(Protocol):
+    """Does outside what states want done, and publishes what came of it. Each effect's id once, as far as it knows."""
+
+    async def start(self) -> None:
+        """Called in the worker's loop before the first partition is served."""
+
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Begin what is new among these; called after the commit of the states that want them."""
+
+    async def revoked(self) -> None:
+        """Partitions are being taken away: end what is under way within 5 s, and forget what has not begun."""
+
+    async def stop(self) -> None:
+        """The worker ends; effects that come after this are left to the next one."""
+
+
+class Idle:
+    """A courier for processors that want nothing done."""
+
+    async def start(self) -> None:
+        pass
+
+    def perform(self, effects: Sequence[Effect]) -> None:
+        pass
+
+    async def revoked(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
 class Engine(Generic[S]):
     """The partitions this process owns. Anything it cannot mend ends the process: the next one starts from the log."""
 
-    def __init__(self, settings: Settings, processor: Processor[S], metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, processor: Processor[S], metrics: Metrics, courier: Courier) -> None:
         self.incarnation = 0
         self.tables = Tables(settings)
         self._settings = settings
         self._processor = processor
         self._metrics = metrics
+        self._courier = courier
         self._inputs = (*processor.inputs, CLOCK)
         self._topics = {settings.topic(topic): topic for topic in self._inputs}
         self._lanes: dict[int, Lane[S]] = {}
@@ -131,6 +163,7 @@ class Engine(Generic[S]):
         """Open every partition: fence the predecessor, restore, and let the consumer seek."""
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
+            await self._courier.start()
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await self.tables.loaded()
@@ -149,6 +182,11 @@ class Engine(Generic[S]):
         self._assignment += 1
         self.incarnation += 1
         await asyncio.gather(*(lane.close() for lane in lanes.values()))
+        await self._courier.revoked()
+
+    async def stop(self) -> None:
+        """The worker ends: nothing more is done outside."""
+        await self._courier.stop()
 
     def observe(self) -> None:
         """Publish the gauges."""
@@ -185,7 +223,14 @@ class Engine(Generic[S]):
             partition = Partition(number, self._settings.partitions, self._processor, self.tables, self._metrics)
             partition.restore(snapshot.states, meta)
             self._lanes[number] = Lane(
-                self._settings, partition, changelog, producers[number], self._metrics, self._reopen, self.abort
+                self._settings,
+                partition,
+                changelog,
+                producers[number],
+                self._metrics,
+                self._courier.perform,
+                self._reopen,
+                self.abort,
             )
             self._metrics.restored.labels(name).inc(snapshot.records)
             self._log.info(
@@ -242,6 +287,10 @@ class EngineApp(faust.App):
     def _create_directories(self) -> None:
         """Nothing is kept on disk."""
 
+    async def on_stop(self) -> None:
+        await self.engine.stop()
+        await super().on_stop()
+
     async def _on_partitions_revoked(self, revoked: Any) -> None:
         self.consumer.stop_flow()
         await self.engine.revoke()
@@ -281,13 +330,19 @@ def app_for(settings: Settings, engine: Engine[Any], name: str) -> EngineApp:
     return app
 
 
-def run(settings: Settings, processor: Processor[Any]) -> None:
+def run(
+    settings: Settings,
+    processor: Processor[Any],
+    *,
+    courier: Courier | None = None,
+    metrics: Metrics | None = None,
+) -> None:
     """Run a processor until SIGINT or SIGTERM; exits non-zero when it cannot go on.
 
     Raises BrokerAway and TopicMismatch before anything is started.
     """
-    metrics = Metrics()
-    engine = Engine(settings, processor, metrics)
+    metrics = metrics or Metrics()
+    engine = Engine(settings, processor, metrics, courier or Idle())
     uvloop.install()
     gc.set_threshold(COLLECT_AFTER, 50, 100)
     loop = asyncio.new_event_loop()

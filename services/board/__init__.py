@@ -1,0 +1,1 @@
+"""What a person looks at: topics folded into Redis, and the questions asked of it."""
