@@ -26,7 +26,8 @@ class Mark(Data):
     )
     stalled: tuple[Id, ...] = Field(default=(), description="Open runs without progress for 15 minutes.")
     silent: tuple[Id, ...] = Field(
-        default=(), description="Sources whose heartbeat has stayed away so long that they restrain no clock any more."
+        default=(),
+        description="Sources whose heartbeat stays away; after four hours they restrain no clock any more.",
     )
     ends: dict[Id, Offset] = Field(
         description="Per topic the end of this partition, read after the promises: who has read up to here "

@@ -1,13 +1,14 @@
 """Short ways to write facts and policies in tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
 from schemas import ownership
 from schemas.envelope import Event
 from schemas.policies import CalendarRule, KindRule, LegRule, Policy
-from schemas.topics import OWNERSHIP
+from schemas.renewals import ContractWon, Won
+from schemas.topics import OWNERSHIP, RENEWALS
 from services.core.instants import Instant, instant
 from services.core.policy import Policies
 from services.core.processor import Context, Fact
@@ -21,8 +22,13 @@ def minute(number: float) -> Instant:
     return instant(START + timedelta(minutes=number))
 
 
-def policy(version: int = 1, calendar: str = "always", hours: Mapping[str, float] | None = None) -> Policy:
-    """Kind `deal` with a leg per name in `hours`; calendars `always` and `office` (Berlin, nine to five)."""
+def policy(
+    version: int = 1,
+    calendar: str = "always",
+    hours: Mapping[str, float] | None = None,
+    kinds: Sequence[str] = ("deal",),
+) -> Policy:
+    """Each kind with a leg per name in `hours`; calendars `always` and `office` (Berlin, nine to five)."""
     return Policy(
         version=version,
         owner="A test",
@@ -32,7 +38,8 @@ def policy(version: int = 1, calendar: str = "always", hours: Mapping[str, float
             "office": CalendarRule(zone="Europe/Berlin", week={"mon-fri": (("09:00", "17:00"),)}),
         },
         handoffs={
-            "deal": KindRule(legs={name: LegRule(hours=value) for name, value in (hours or {"accept": 1.0}).items()})
+            kind: KindRule(legs={name: LegRule(hours=value) for name, value in (hours or {"accept": 1.0}).items()})
+            for kind in kinds
         },
     )
 
@@ -56,13 +63,28 @@ def context(
 
 
 def fact(event: Event, arrived: Instant | None = None) -> Fact:
-    return Fact(OWNERSHIP, event, instant(event.time) if arrived is None else arrived)
+    topic = RENEWALS if isinstance(event, ContractWon) else OWNERSHIP
+    return Fact(topic, event, instant(event.time) if arrived is None else arrived)
+
+
+DEAL = "crm:deal:77"
+
+
+def won(at: float, *, id: str | None = None, owner: str | None = None, seller: str | None = "bob") -> Event:
+    data = Won(home=DEAL, owner=owner, seller=seller)
+    return ContractWon(**_envelope("won", at, DEAL, id, None), data=data)
 
 
 def opened(
-    at: float, name: str = "deal-1", *, id: str | None = None, run: str | None = None, kind: str = "deal"
+    at: float,
+    name: str = "deal-1",
+    *,
+    id: str | None = None,
+    run: str | None = None,
+    kind: str = "deal",
+    owner: str | None = "ada",
 ) -> Event:
-    data = ownership.Opening(handoff=name, kind=kind, owner="ada", sender="bob")
+    data = ownership.Opening(handoff=name, kind=kind, owner=owner, sender="bob")
     return ownership.HandoffOpened(**_envelope("opened", at, name, id, run), data=data)
 
 

@@ -1,15 +1,16 @@
 """The clock writer: one process that tells every partition what time it is and what that covers."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from schemas import codec
 from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import BUILT, CLOCK, POLICY, PROCESSORS, SOURCES
 from services.core.errors import OperatorError
-from services.core.instants import SECOND, Instant, instant, moment
-from services.ingest.marks import Allowance, Runs, Tick, tick
+from services.core.instants import DAY, SECOND, Instant, instant, moment
+from services.ingest.marks import Allowance, Hearts, Runs, Tick, tick
 from services.runtime import clock, kafka, log
 from services.runtime.settings import Settings
 
@@ -19,6 +20,7 @@ COMMIT_SECONDS = 20.0
 FULL_SECONDS = 30.0
 LOOK_BACK = 64  # offsets: marks and the markers of their transactions
 RIVAL_SECONDS = 10 * SECOND
+SIMULATED_GAP = 36_500 * DAY
 
 # What a processor may read by partition, and whole.
 COVERED = tuple(
@@ -27,11 +29,46 @@ COVERED = tuple(
 TABLES = (POLICY,)
 
 
+@dataclass(frozen=True, slots=True)
+class Time:
+    """Where the clock takes its time from; simulated time may leap without anybody having been down."""
+
+    now: Callable[[], Instant] = clock.now
+    simulated: bool = False
+
+    def allowance(self, settings: Settings) -> Allowance:
+        """What the settings allow facts to take."""
+        allowed = Allowance(settings.grace_seconds * SECOND, settings.redelivery_seconds * SECOND)
+        return replace(allowed, gap=SIMULATED_GAP) if self.simulated else allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What `cs.sources` has said so far."""
+
+    runs: Runs = field(default_factory=Runs)
+    hearts: Hearts = field(default_factory=Hearts)
+
+    def after(self, record: kafka.Received) -> "Heard":
+        if record.value is None:
+            return self
+        try:
+            event = codec.decode(SOURCES, record.value)
+        except codec.SchemaError as error:
+            place = {"offset": record.offset, "partition": record.partition}
+            log.get().error("source record ignored", why=str(error), **place)
+            return self
+        return Heard(self.runs.after(event), self.hearts.after(event))
+
+
+WALL = Time()
+
+
 class RivalWriter(OperatorError):
     """Another clock writer is alive; two would make time jump."""
 
 
-async def write(settings: Settings, stopping: asyncio.Event) -> None:
+async def write(settings: Settings, stopping: asyncio.Event, time: Time = WALL) -> None:
     """Write marks until told to stop.
 
     Raises RivalWriter when another writer is alive or takes over, BrokerAway, TopicMismatch.
@@ -46,7 +83,8 @@ async def write(settings: Settings, stopping: asyncio.Event) -> None:
         last = await _last_tick(settings)  # only now can a predecessor write no more
         log.get().info("clock runs", writer=writer, at=moment(last.at).isoformat() if last else None)
         try:
-            await _beat(settings, stopping, writer, last, news, offsets, transactions)
+            marks = _Writer(settings, writer, time.simulated)
+            await _beat(settings, stopping, time, marks, last, news, offsets, transactions)
         except kafka.Fenced as error:
             raise RivalWriter(f"this clock writer stops: {error}; only one `steward clock` may run") from error
         finally:
@@ -56,27 +94,27 @@ async def write(settings: Settings, stopping: asyncio.Event) -> None:
 async def _beat(
     settings: Settings,
     stopping: asyncio.Event,
-    writer: str,
+    time: Time,
+    writer: "_Writer",
     last: Tick | None,
     news: kafka.Followed,
     offsets: kafka.Offsets,
     transactions: kafka.Transactions,
 ) -> None:
-    allowance = Allowance(settings.grace_seconds * SECOND, settings.redelivery_seconds * SECOND)
-    runs = Runs()
+    allowance, heard = time.allowance(settings), Heard()
     interval = settings.clock_interval_ms / 1000
     following, told_all = clock.elapsed(), 0.0
     while not stopping.is_set():
         for record in await news.fresh():
-            runs = _heard(runs, record)
+            heard = heard.after(record)
         # The promises are taken before the ends: whoever has read up to the ends has read what was promised.
-        last = tick(last, clock.now(), allowance)
+        last = tick(last, time.now(), allowance)
         ends = await offsets.ends((*COVERED, *TABLES))
         # Now and then every closed run is listed, for processors that begin with facts of years ago.
         is_full = clock.elapsed() - told_all > FULL_SECONDS
         told_all = clock.elapsed() if is_full else told_all
-        closed = runs.closed(None if is_full else last.at)
-        await _written(transactions, _marks(settings, writer, last, runs, closed, ends))
+        closed = heard.runs.closed(None if is_full else last.at)
+        await _written(transactions, writer.marks(last, heard, closed, ends))
         following = max(following + interval, clock.elapsed())
         try:
             await asyncio.wait_for(stopping.wait(), max(0.0, following - clock.elapsed()))
@@ -94,49 +132,41 @@ async def _written(transactions: kafka.Transactions, marks: list[kafka.Write]) -
         ) from None
 
 
-def _heard(runs: Runs, record: kafka.Received) -> Runs:
-    if record.value is None:
-        return runs
-    try:
-        return runs.after(codec.decode(SOURCES, record.value))
-    except codec.SchemaError as error:
-        log.get().error("source record ignored", offset=record.offset, partition=record.partition, why=str(error))
-        return runs
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Makes the marks of one writer."""
 
+    settings: Settings
+    name: str
+    simulated: bool
 
-def _marks(
-    settings: Settings,
-    writer: str,
-    now: Tick,
-    runs: Runs,
-    closed_runs: Mapping[str, Instant],
-    ends: Mapping[str, tuple[int, ...]],
-) -> list[kafka.Write]:
-    promises, closed = _moments(runs.promises()), _moments(closed_runs)
-    writes = []
-    for number in range(settings.partitions):
-        mark = Mark(
-            at=moment(now.at),
-            safe=moment(now.safe),
-            held_until=None if now.held_until is None else moment(now.held_until),
-            promises=promises,
-            closed=closed,
-            stalled=runs.stalled(now.at),
-            ends={topic.name: ends[topic.name][number] for topic in COVERED},
-            tables={topic.name: ends[topic.name] for topic in TABLES},
-            writer=writer,
-        )
+    def marks(
+        self, now: Tick, heard: Heard, closed: Mapping[str, Instant], ends: Mapping[str, tuple[int, ...]]
+    ) -> list[kafka.Write]:
+        """One mark for each partition."""
+        said = {
+            "at": moment(now.at),
+            "safe": moment(now.safe),
+            "held_until": None if now.held_until is None else moment(now.held_until),
+            "promises": _moments(heard.runs.promises() | heard.hearts.promises(now.at)),
+            "closed": _moments(closed),
+            "stalled": heard.runs.stalled(now.at),
+            "silent": heard.hearts.silent(now.at),
+            "tables": {topic.name: ends[topic.name] for topic in TABLES},
+            "writer": self.name,
+            "simulated": self.simulated,
+        }
+        return [self._mark(number, now.at, said, ends) for number in range(self.settings.partitions)]
+
+    def _mark(
+        self, number: int, at: Instant, said: Mapping[str, object], ends: Mapping[str, tuple[int, ...]]
+    ) -> kafka.Write:
+        mark = Mark.model_validate({**said, "ends": {topic.name: ends[topic.name][number] for topic in COVERED}})
         key = str(number)
         event = ClockAdvanced(
-            id=f"{now.at}.{number}",
-            source=SOURCE,
-            subject=key,
-            partitionkey=key,
-            time=moment(now.at),
-            data=mark,
+            id=f"{at}.{number}", source=SOURCE, subject=key, partitionkey=key, time=moment(at), data=mark
         )
-        writes.append(kafka.Write(settings.topic(CLOCK), number, [(key.encode(), codec.encode(event), [])]))
-    return writes
+        return kafka.Write(self.settings.topic(CLOCK), number, [(key.encode(), codec.encode(event), [])])
 
 
 def _moments(instants: Mapping[str, Instant]) -> dict[str, datetime]:

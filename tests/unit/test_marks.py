@@ -1,11 +1,24 @@
 """What the clock may say after what, and what it says of runs."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
+
+import pytest
 
 from schemas.envelope import EARLIEST, Event
-from schemas.sources import Progress, Registration, RunAbandoned, RunAdvanced, RunFinished, RunStarted, SourceRegistered
-from services.core.instants import DAY, MINUTE, SECOND, instant
-from services.ingest.marks import Allowance, Runs, Tick, tick
+from schemas.sources import (
+    Progress,
+    Registration,
+    RunAbandoned,
+    RunAdvanced,
+    RunFinished,
+    RunStarted,
+    Sighting,
+    SourceRegistered,
+    SourceSeen,
+)
+from services.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, instant
+from services.ingest.marks import Allowance, Hearts, Runs, Tick, tick
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 AT = instant(NOW)
@@ -66,8 +79,64 @@ def test_a_run_without_progress_for_a_quarter_of_an_hour_is_stalled_until_it_goe
     assert runs.stalled(AT + 17 * MINUTE) == ()
 
 
-def test_registrations_are_no_runs() -> None:
-    event = SourceRegistered(
-        id="1", source="steward/ingest", subject="crm", partitionkey="crm", time=NOW, data=Registration(source="crm")
+def test_simulated_time_may_leap_without_anybody_having_been_down() -> None:
+    leaping = Allowance(MINUTE, 10 * MINUTE, gap=10 * DAY)
+    assert tick(Tick(AT, AT - MINUTE), AT + DAY, leaping) == Tick(AT + DAY, AT + DAY - MINUTE)
+
+
+def registered(source: str = "crm", heartbeat: int | None = 30) -> Event:
+    data = Registration(source=source, heartbeat=heartbeat, grace=60)
+    return SourceRegistered(id="1", source="steward/ingest", subject=source, partitionkey=source, time=NOW, data=data)
+
+
+def seen(after: int, received: int | None = None, source: str = "crm") -> Event:
+    at = NOW + timedelta(seconds=after)
+    return SourceSeen(
+        id=f"{after}",
+        source=source,
+        subject=source,
+        partitionkey=f"{source}:seen",
+        time=at,
+        receivedat=None if received is None else NOW + timedelta(seconds=received),
+        data=Sighting(source=source),
     )
-    assert Runs().after(event) == Runs()
+
+
+def hearts(*events: Event) -> Hearts:
+    known = Hearts()
+    for event in events:
+        known = known.after(event)
+    return known
+
+
+def test_registrations_are_no_runs() -> None:
+    assert Runs().after(registered()) == Runs()
+
+
+def test_a_source_promises_its_last_heartbeat_less_its_grace_whatever_the_order() -> None:
+    told = [registered(), seen(0), seen(30), seen(15)]
+    for events in permutations(told):
+        assert hearts(*events).promises(AT + MINUTE) == {"crm": AT + 30 * SECOND - MINUTE}
+
+
+def test_a_heartbeat_dated_ahead_promises_no_more_than_when_it_was_heard() -> None:
+    assert hearts(registered(), seen(200, received=10)).promises(AT) == {"crm": AT + 10 * SECOND - MINUTE}
+
+
+@pytest.mark.parametrize(
+    ("events", "at", "promises", "silent"),
+    [
+        pytest.param([seen(0)], AT, {}, (), id="not registered"),
+        pytest.param([registered(heartbeat=None), seen(0)], AT, {}, (), id="registered without a heartbeat"),
+        pytest.param([registered()], AT, {}, ("crm",), id="never heard"),
+        pytest.param([registered(), seen(0)], AT + 90 * SECOND, {"crm": AT - MINUTE}, (), id="three intervals"),
+        pytest.param([registered(), seen(0)], AT + 91 * SECOND, {"crm": AT - MINUTE}, ("crm",), id="more than three"),
+        pytest.param([registered(), seen(0)], AT + 4 * HOUR, {"crm": AT - MINUTE}, ("crm",), id="four hours"),
+        pytest.param([registered(), seen(0)], AT + 4 * HOUR + 1, {}, ("crm",), id="longer: it restrains no clock"),
+        pytest.param([registered(), seen(0), registered(heartbeat=None)], AT, {}, (), id="sends none any more"),
+    ],
+)
+def test_a_silent_source_is_named_and_restrains_clocks_for_four_hours(
+    events: list[Event], at: Instant, promises: dict[str, Instant], silent: tuple[str, ...]
+) -> None:
+    assert (hearts(*events).promises(at), hearts(*events).silent(at)) == (promises, silent)
