@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench import profiling, throughput
+from bench import latency, profiling, throughput
 from bench.systems import Stuck
 from services.runtime.embedded.errors import EmbeddedError
 from services.runtime.settings import PREFIX
@@ -21,6 +21,9 @@ def main() -> int:
         return 0
     command = " ".join(["python -m bench", *sys.argv[1:]])
     try:
+        if arguments.bench == "latency":
+            latency.run(arguments.seconds, command, arguments.json)
+            return 0
         throughput.run(arguments.events, arguments.accounts, arguments.samples, command, arguments.json)
     except (throughput.Different, Stuck, EmbeddedError) as error:
         print(error, file=sys.stderr)
@@ -33,13 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "bench",
         nargs="?",
-        choices=("throughput", "profile"),
+        choices=("throughput", "latency", "profile"),
         default="throughput",
-        help="throughput on Apache Kafka (default), or a profile of the engine without a broker",
+        help="throughput (default) or latency on Apache Kafka, or a profile of the engine without a broker",
     )
     parser.add_argument("--events", type=_events, default=throughput.EVENTS, help="facts in the topic (%(default)s)")
     parser.add_argument("--accounts", type=int, default=1_000, help="keys (%(default)s)")
     parser.add_argument("--samples", type=int, default=3, help="of each system, in turn (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=latency.SECONDS, help="of load at each rate (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there, too")
     return parser
 
