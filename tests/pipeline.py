@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from services.runtime.embedded.ports import pick_port
 
 ROOT = Path(__file__).parents[1]
 PARTITIONS = 4
@@ -108,9 +112,22 @@ class Pipeline:
         return self.handoff()
 
     def handoff(self) -> Process:
-        process = self.start("handoff")
-        wait_until(lambda: process.said("serving"), "the handoff processor serves", 60, process)
+        return self.serves("handoff")
+
+    def serves(self, *command: str) -> Process:
+        """Start a processor; answers once it serves."""
+        process = self.start(*command)
+        wait_until(lambda: process.said("serving"), f"{command[0]} serves", 60, process)
         return process
+
+    def receives(self) -> str:
+        """Start ingest over HTTP; answers its address once it is ready."""
+        port = pick_port()
+        self.settings["STEWARD_INGEST_PORT"] = str(port)
+        process = self.start("ingest", "serve")
+        address = f"http://127.0.0.1:{port}"
+        wait_until(lambda: status_of(f"{address}/ready") == 200, "ingest is ready", 60, process)
+        return address
 
     def run(self, *command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -199,6 +216,17 @@ def running(bootstrap: str, prefix: str, folder: Path, **settings: str) -> Itera
         yield pipeline
     finally:
         pipeline.stop()
+
+
+def status_of(address: str) -> int | None:
+    """The status that a GET is answered with; None when nobody answers."""
+    try:
+        with urlopen(address, timeout=2) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+    except OSError:
+        return None
 
 
 def wait_until(
