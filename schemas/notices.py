@@ -50,7 +50,7 @@ class Result(Data):
 
 
 class NoticeDue(Event):
-    """This person is to hear of it."""
+    """The recipient is to hear of it."""
 
     type: Literal["steward.notice.due.v1"] = "steward.notice.due.v1"
     data: Notice

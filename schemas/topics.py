@@ -150,9 +150,7 @@ PEOPLE = Topic(
     "crm.people", "person", (), Kept(FOR_EVER), ("ingest",), ("handoff", "alerting-desk", "board"), whole=True
 )
 CONTACTS = Topic("crm.contacts", "contact reference", (), Compacted(), ("ingest",), ("board",))
-CLOCK = Topic(
-    "cs.clock", "partition", (clock.ClockAdvanced,), Kept(7), ("clock",), (*PROCESSORS, "ingest", "board")
-)
+CLOCK = Topic("cs.clock", "partition", (clock.ClockAdvanced,), Kept(7), ("clock",), (*PROCESSORS, "ingest", "board"))
 POLICY = Topic(
     "cs.policy",
     "published:version, activated:version",

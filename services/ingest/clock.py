@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -11,7 +12,8 @@ from schemas.topics import BUILT, CLOCK, POLICY, PROCESSORS, SOURCES
 from services.core.errors import OperatorError
 from services.core.instants import DAY, SECOND, Instant, instant, moment
 from services.ingest.marks import Allowance, Hearts, Runs, Tick, tick
-from services.runtime import clock, kafka, log
+from services.runtime import clock, http, kafka, log
+from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
 TRANSACTIONAL_ID = "steward-clock"
@@ -75,20 +77,21 @@ async def write(settings: Settings, stopping: asyncio.Event, time: Time = WALL) 
     """
     topics = {topic.name: topic.config for topic in (*COVERED, *TABLES, CLOCK, SOURCES)}
     await kafka.ensure_topics(settings, topics)
-    writer = clock.fresh_id()
-    async with kafka.follow(settings, (SOURCES,)) as news, kafka.offsets(settings) as offsets:
+    marks = _Writer(settings, clock.fresh_id(), time.simulated)
+    async with AsyncExitStack() as open_now:
+        open_now.enter_context(http.serve(settings.http_port, Metrics(), lambda: marks.has_written))
+        news = await open_now.enter_async_context(kafka.follow(settings, (SOURCES,)))
+        offsets = await open_now.enter_async_context(kafka.offsets(settings))
         await _stay_alone(settings)
         transactions = kafka.Transactions(settings, TRANSACTIONAL_ID)
         await transactions.open()
+        open_now.push_async_callback(transactions.close)
         last = await _last_tick(settings)  # only now can a predecessor write no more
-        log.get().info("clock runs", writer=writer, at=moment(last.at).isoformat() if last else None)
+        log.get().info("clock runs", writer=marks.name, at=moment(last.at).isoformat() if last else None)
         try:
-            marks = _Writer(settings, writer, time.simulated)
             await _beat(settings, stopping, time, marks, last, news, offsets, transactions)
         except kafka.Fenced as error:
             raise RivalWriter(f"this clock writer stops: {error}; only one `steward clock` may run") from error
-        finally:
-            await transactions.close()
 
 
 async def _beat(
@@ -115,6 +118,7 @@ async def _beat(
         told_all = clock.elapsed() if is_full else told_all
         closed = heard.runs.closed(None if is_full else last.at)
         await _written(transactions, writer.marks(last, heard, closed, ends))
+        writer.has_written = True
         following = max(following + interval, clock.elapsed())
         try:
             await asyncio.wait_for(stopping.wait(), max(0.0, following - clock.elapsed()))
@@ -132,13 +136,14 @@ async def _written(transactions: kafka.Transactions, marks: list[kafka.Write]) -
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Writer:
     """Makes the marks of one writer."""
 
     settings: Settings
     name: str
     simulated: bool
+    has_written: bool = False
 
     def marks(
         self, now: Tick, heard: Heard, closed: Mapping[str, Instant], ends: Mapping[str, tuple[int, ...]]

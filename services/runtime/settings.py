@@ -7,12 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as Unparsed
 
 from schemas.codec import sentences
 from schemas.topics import Topic
 from services.core.errors import OperatorError
 
 PREFIX = "STEWARD_"
+SECRET = {"redis", "source_secrets", "alert_secrets"}  # what they hold is never shown
+JSON_EXAMPLES = '{"hubspot": ["its secret"]} or ["whsec_…"]'
 
 
 class SettingsError(OperatorError):
@@ -78,6 +81,12 @@ class Settings(BaseSettings):
         return f"{self.prefix}{topic}"
 
 
+def _json_variable(text: str) -> str:
+    """The variable that pydantic-settings speaks of."""
+    named = [name for name in Settings.model_fields if f'"{name}"' in text]
+    return f"{PREFIX}{named[0].upper()}" if named else "a setting"
+
+
 def _plain(value: Any) -> Any:
     match value:
         case SecretStr():
@@ -98,18 +107,29 @@ def load(**overrides: object) -> Settings:
     Raises SettingsError naming each variable at fault.
     """
     folder = os.environ.get(f"{PREFIX}SECRETS")
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError(f"{PREFIX}SECRETS names {folder}, which is no folder")
     try:
         return Settings(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]  # keywords are validated
     except ValidationError as error:
         raise SettingsError("\n".join(_named(sentence) for sentence in sentences(error))) from None
+    except Unparsed as error:  # its cause may quote a secret
+        raise SettingsError(f"{_json_variable(str(error))} holds no JSON; write it like {JSON_EXAMPLES}") from None
 
 
 def unknown() -> list[str]:
     """Variables that look like settings but are none, most likely misspelt."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {f"{PREFIX}SECRETS"}
-    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    folder = os.environ.get(f"{PREFIX}SECRETS")
+    files = [path.name for path in Path(folder).iterdir()] if folder and Path(folder).is_dir() else []
+    return sorted(
+        name for name in (*os.environ, *files) if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
 
 
 def _named(sentence: str) -> str:
     field, _, rest = sentence.partition(":")
-    return f"{PREFIX}{field.upper()}:{rest}"
+    name = field.partition(".")[0]
+    if name in SECRET:
+        rest = rest.partition(" (found ")[0]
+    return f"{PREFIX}{name.upper()}{field.removeprefix(name)}:{rest}"

@@ -5,7 +5,19 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from schemas import accounts, clock, handoffs, identity, ownership, policies, sources
+from schemas import (
+    accounts,
+    alerts,
+    clock,
+    findings,
+    handoffs,
+    identity,
+    notices,
+    ownership,
+    policies,
+    renewals,
+    sources,
+)
 from schemas.envelope import EARLIEST, LATEST, Event
 
 ids = st.text(
@@ -22,7 +34,9 @@ spans = st.timedeltas(timedelta(0), LATEST - EARLIEST - timedelta(microseconds=1
 times = st.builds(lambda span, zone: (EARLIEST + span).astimezone(zone), spans, st.just(UTC) | offsets)
 
 clocks = st.from_regex(r"[0-9]{1,2}:[0-9]{2}", fullmatch=True)
-homes = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}:[a-z0-9_-]{1,20}:[^\r\n]{1,100}", fullmatch=True)
+homes = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}:[a-z0-9_-]{1,20}:[^\x00-\x1f]{1,80}", fullmatch=True)
+amounts = st.from_regex(r"[0-9]{1,12}(\.[0-9]{1,4})?", fullmatch=True)
+currencies = st.from_regex(r"[A-Z]{3}", fullmatch=True)
 states = st.sampled_from(get_args(handoffs.State))
 stages = st.sampled_from(get_args(handoffs.Stage))
 
@@ -36,7 +50,7 @@ calendar_rules = st.builds(
 
 @st.composite
 def policy(draw: st.DrawFn) -> policies.Policy:
-    """A policy whose legs name calendars that exist."""
+    """A policy whose legs name calendars that exist, and its people managers."""
     calendars = draw(st.dictionaries(names, calendar_rules, min_size=1, max_size=3))
     known = st.sampled_from(sorted(calendars))
     leg = st.builds(
@@ -46,12 +60,36 @@ def policy(draw: st.DrawFn) -> policies.Policy:
         calendar=st.none() | known,
     )
     kind = st.builds(policies.KindRule, legs=st.dictionaries(names, leg, min_size=1, max_size=3))
+    people = draw(st.lists(ids, max_size=3, unique=True))
+    manager = st.none() | st.sampled_from(people) if people else st.none()
+    person = st.builds(policies.PersonRule, name=st.none() | lines, manager=manager)
     return policies.Policy(
         version=draw(numbers),
         owner=draw(st.text(min_size=1, max_size=500)),
         calendar=draw(known),
         calendars=calendars,
         handoffs=draw(st.dictionaries(names, kind, min_size=1, max_size=3)),
+        people={one: draw(person) for one in people},
+        alerts=draw(
+            st.builds(
+                policies.AlertRules,
+                fallback=ids,
+                max_age_hours=st.floats(min_value=0, exclude_min=True, max_value=720),
+            )
+        ),
+    )
+
+
+@st.composite
+def win(draw: st.DrawFn) -> renewals.Won:
+    """A deal won, with amount and currency or neither."""
+    amount = draw(st.none() | amounts)
+    return renewals.Won(
+        home=draw(homes),
+        amount=amount,
+        currency=None if amount is None else draw(currencies),
+        seller=draw(st.none() | ids),
+        owner=draw(st.none() | ids),
     )
 
 
@@ -73,7 +111,15 @@ said = {
 DATA: dict[object, st.SearchStrategy[Any]] = {
     accounts.AccountRecord: st.builds(accounts.AccountRecord, name=st.none() | lines),
     identity.Mapping: st.builds(identity.Mapping, home=homes, account=ids),
-    sources.Registration: st.builds(sources.Registration, source=names, rank=ranks, role=st.none() | lines),
+    sources.Registration: st.builds(
+        sources.Registration,
+        source=names,
+        rank=ranks,
+        role=st.none() | lines,
+        heartbeat=st.none() | st.integers(min_value=1, max_value=3600),
+        grace=st.integers(min_value=0, max_value=3600),
+    ),
+    sources.Sighting: st.builds(sources.Sighting, source=names),
     sources.Progress: st.builds(
         sources.Progress,
         source=names,
@@ -98,6 +144,7 @@ DATA: dict[object, st.SearchStrategy[Any]] = {
         promises=st.dictionaries(ids, times, max_size=3),
         closed=st.dictionaries(ids, times, max_size=3),
         stalled=st.lists(ids, max_size=3).map(tuple),
+        silent=st.lists(ids, max_size=3).map(tuple),
         ends=st.dictionaries(ids, counts, max_size=3),
         tables=st.dictionaries(ids, st.lists(counts, max_size=3).map(tuple), max_size=3),
         writer=ids,
@@ -119,6 +166,77 @@ DATA: dict[object, st.SearchStrategy[Any]] = {
     ),
     handoffs.Verdict: st.builds(handoffs.Verdict, **said),
     handoffs.Retraction: st.builds(handoffs.Retraction, **said, stage=stages, reason=lines),
+    renewals.Won: win(),
+    renewals.Value: st.builds(renewals.Value, home=homes, amount=amounts, currency=currencies),
+    findings.Finding: st.builds(
+        findings.Finding,
+        kind=st.sampled_from(get_args(findings.Kind)),
+        about=ids,
+        count=counts,
+        since=times,
+        text=lines,
+    ),
+    alerts.Alert: st.builds(
+        alerts.Alert,
+        alert=ids,
+        transition=ids,
+        correction=counts,
+        stage=stages,
+        handoff=ids,
+        kind=names,
+        leg=names,
+        due=st.none() | times,
+        accepted=st.none() | times,
+        owner=st.none() | ids,
+        recipients=st.lists(ids, max_size=3).map(tuple),
+        reason=lines,
+        policy=numbers,
+    ),
+    alerts.Delivery: st.builds(
+        alerts.Delivery,
+        alert=ids,
+        notice=ids,
+        delivery=ids,
+        recipient=ids,
+        endpoint=names,
+        attempt=numbers,
+        status=st.none() | counts,
+        reason=lines,
+    ),
+    notices.Notice: st.builds(
+        notices.Notice,
+        notice=ids,
+        what=st.sampled_from(get_args(notices.What)),
+        alert=ids,
+        transition=ids,
+        stage=stages,
+        account=ids,
+        account_name=st.none() | lines,
+        amount=st.none() | amounts,
+        currency=st.none() | currencies,
+        handoff=ids,
+        kind=names,
+        leg=names,
+        due=st.none() | times,
+        accepted=st.none() | times,
+        owner=st.none() | ids,
+        owner_name=st.none() | lines,
+        recipient=ids,
+        recipient_name=st.none() | lines,
+        reason=lines,
+        digest=st.booleans(),
+        policy=numbers,
+    ),
+    notices.Result: st.builds(
+        notices.Result,
+        delivery=ids,
+        notice=ids,
+        endpoint=names,
+        attempt=numbers,
+        status=st.none() | counts,
+        retry_after=st.none() | counts,
+        message=lines,
+    ),
 }
 
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from schemas.codec import sentences
 from schemas.identity import IdentityMapped
 from schemas.ownership import HandoffAccepted, HandoffOpened
-from schemas.topics import ACCOUNTS, BUILT, OWNERSHIP
+from schemas.renewals import ContractWon
+from schemas.topics import ACCOUNTS, BUILT, OWNERSHIP, RENEWALS
 from services.core.instants import DAY, MINUTE, SECOND, Instant, instant, moment
 from services.ingest.mapping import TOPICS, Draft, MapError, MapFile, Plan, Reject, RowFacts, fit
 from services.runtime.documents import load
@@ -28,6 +29,12 @@ TAKEN = {
     "type": "handoff.accepted",
     "time": "{at}",
     "data": {"handoff": "{ticket}", "owner": "{agent}"},
+}
+WON = {
+    "when": {"event": "closedwon"},
+    "type": "contract.won",
+    "time": "{at}",
+    "data": {"home": "desk:deal:{ticket}", "amount": "{agent}", "currency": "EUR"},
 }
 
 
@@ -73,7 +80,10 @@ def reason(fitted: Plan, row: list[str]) -> str:
 
 # ---------------------------------------------------------------- the document
 
-TYPES = "handoff.opened, handoff.accepted, handoff.paused, handoff.resumed, handoff.cancelled, account.upserted"
+TYPES = (
+    "contract.won, contract.valued, handoff.opened, handoff.accepted, handoff.paused, handoff.resumed, "
+    "handoff.cancelled, account.upserted"
+)
 PLAIN = "must hold plain column names in braces; give others an alias in columns"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a key it does not know": ({"sourc": "desk"}, "sourc: extra inputs are not permitted (found 'desk')"),
@@ -140,6 +150,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"facts": (OPENED, TAKEN | {"data": {"handoff": "{ticket}", "ownr": "{agent}"}})},
         "facts.1: handoff.accepted has no data 'ownr'; it has handoff, owner",
     ),
+    "a won deal without its home": (
+        {"facts": (WON | {"data": {"amount": "{agent}", "currency": "EUR"}},)},
+        "facts.0: contract.won needs data home",
+    ),
     "data the type needs": (
         {"facts": (OPENED | {"data": {"owner": "{agent}"}},)},
         "facts.0: handoff.opened needs data handoff and kind",
@@ -159,7 +173,7 @@ def test_the_map_in_the_repository_is_good() -> None:
 
 
 def test_a_file_gives_only_facts_that_ingest_writes_under_an_account() -> None:
-    assert set(TOPICS.values()) == {OWNERSHIP, ACCOUNTS}
+    assert set(TOPICS.values()) == {RENEWALS, OWNERSHIP, ACCOUNTS}
     assert not {IdentityMapped} & TOPICS.keys()
     assert set(TOPICS.values()) <= set(BUILT)
 
@@ -369,6 +383,21 @@ REJECTS: dict[str, tuple[dict[str, Any], list[str], str]] = {
         cells(agent="Ann B."),
         "data.kind: string should match pattern '^[a-z0-9][a-z0-9_-]{0,63}$' (found 'Ann B.')",
     ),
+    "a deal that is no home": (
+        {"facts": (WON | {"data": {"home": "{ticket}"}},)},
+        cells(event="closedwon"),
+        r"data.home: string should match pattern '^[a-z0-9][a-z0-9_-]*:[a-z0-9_-]+:[^\x00-\x1f]+$' (found 'T1')",
+    ),
+    "an amount that is no decimal": (
+        {"facts": (WON,)},
+        cells(event="closedwon", agent="12,50"),
+        r"data.amount: string should match pattern '^[0-9]{1,12}(\.[0-9]{1,4})?$' (found '12,50')",
+    ),
+    "a currency without its amount": (
+        {"facts": (WON,)},
+        cells(event="closedwon", agent=""),
+        "data: amount and currency belong together; give both or neither",
+    ),
     "an id that is too long": (
         {"id": "{ticket}"},
         cells(ticket="T" * 199),
@@ -388,6 +417,14 @@ def test_a_row_that_is_refused_says_why(changes: dict[str, Any], row: list[str],
 def test_a_fact_may_be_five_minutes_ahead_of_its_arrival(ahead: int, taken: bool) -> None:
     said = plan().read(7, 8, cells(at=moment(NOW + ahead).isoformat()), NOW)
     assert isinstance(said, RowFacts) is taken
+
+
+def test_a_row_may_say_that_a_deal_was_won() -> None:
+    fitted = plan(facts=(WON,))
+    event = given(fitted, cells(event="closedwon", agent="48000.50")).drafts[0].event("desk", "acc_1")
+    assert isinstance(event, ContractWon)
+    assert (event.data.home, event.data.amount, event.data.currency) == ("desk:deal:T1", "48000.50", "EUR")
+    assert TOPICS[ContractWon] is RENEWALS
 
 
 def test_a_fact_becomes_the_event_that_is_sent() -> None:
