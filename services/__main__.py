@@ -28,10 +28,12 @@ ingest = typer.Typer(no_args_is_help=True, help="Bring facts in.")
 source = typer.Typer(no_args_is_help=True, help="The systems that send facts.")
 handoffs = typer.Typer(no_args_is_help=True, help="What became of handoffs.")
 topics = typer.Typer(no_args_is_help=True, help="The topics on the broker.")
+view = typer.Typer(no_args_is_help=True, help="The view in Redis that answers people.")
 app.add_typer(ingest, name="ingest")
 app.add_typer(source, name="source")
 app.add_typer(handoffs, name="handoffs")
 app.add_typer(topics, name="topics")
+app.add_typer(view, name="view")
 
 INTERRUPTED = 130  # as shells have it for Ctrl-C
 REFUSED = 2  # exit code: what was asked for cannot be done; the sentence says why
@@ -72,24 +74,58 @@ def handoff() -> None:
 
 
 @app.command()
+def identity() -> None:
+    """Run the identity processor: it holds facts of unknown homes until they are mapped."""
+    from services.ingest.identity import IdentityProcessor
+    from services.runtime.engine import worker
+
+    with _sentences("identity") as settings:
+        worker.run(settings, IdentityProcessor())
+
+
+@app.command("alerting-case")
+def alerting_case() -> None:
+    """Decide whom each alert concerns; per account."""
+    from services.alerting.app import run_case
+
+    with _sentences("alerting-case") as settings:
+        run_case(settings)
+
+
+@app.command("alerting-desk")
+def alerting_desk() -> None:
+    """Deliver alerts to whom they concern; per person."""
+    from services.alerting.app import run_desk
+
+    with _sentences("alerting-desk") as settings:
+        run_desk(settings)
+
+
+@app.command()
 def demo(
     once: Annotated[
         bool, typer.Option("--once", help="End when every effect was seen; fail naming what is missing.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the effects for programs, and nothing else.")] = False,
+    log: Annotated[Path | None, typer.Option(help="Where the demo's receiver writes what it gets.")] = None,
     without: Annotated[str, typer.Option(help="Services to withhold, to see that the demo notices.")] = "",
 ) -> None:
-    """Start everything here, import a small log, and show the breaches as they come."""
-    from rich.console import Console
-
-    from services.demo.app import Demo, missing_services
+    """Start everything here, import half a year, live two days, and show the alerts as they arrive."""
+    from services.demo.app import Wishes, show, withheld
     from services.runtime import service
 
     with _sentences("demo") as settings:
-        withheld = missing_services(without)
-        code = service.run(
-            lambda stopping: Demo(settings.policy, stopping, Console(), once=once, without=withheld).run()
-        )
-        raise typer.Exit(code)
+        wishes = Wishes(once=once, as_json=as_json, log=log, without=withheld(without))
+        raise typer.Exit(service.run(lambda stopping: show(settings.policy, wishes, stopping)))
+
+
+@ingest.command("serve")
+def ingest_serve() -> None:
+    """Receive events and webhooks over HTTP."""
+    from services.ingest.app import run
+
+    with _sentences("ingest") as settings:
+        run(settings)
 
 
 @ingest.command("import")
@@ -120,7 +156,7 @@ def ingest_import(
 @ingest.command("runs")
 def ingest_runs() -> None:
     """Every import and how far it has come."""
-    from services.ingest.importer import runs
+    from services.ingest.runs import runs
 
     with _sentences("ingest") as settings:
         for run in asyncio.run(runs(settings)):
@@ -132,7 +168,7 @@ def ingest_runs() -> None:
 @ingest.command("abandon")
 def ingest_abandon(run: str) -> None:
     """Give an open import up: what it opened waits for it no longer."""
-    from services.ingest.importer import abandon
+    from services.ingest.runs import abandon
 
     with _sentences("ingest") as settings:
         typer.echo(asyncio.run(abandon(settings, run)))
@@ -154,23 +190,37 @@ def topics_apply() -> None:
 def source_register(
     name: str,
     rank: Annotated[int, typer.Option(help="Orders facts of the same instant; fixed by the first registration.")] = 100,
-    role: Annotated[str | None, typer.Option(help="What the system is to the company.")] = None,
+    role: Annotated[
+        str | None, typer.Option(help="What it is to the company; the 'system of record' may create accounts.")
+    ] = None,
+    heartbeat: Annotated[int | None, typer.Option(help="Seconds between two of its heartbeats, if any.")] = None,
+    grace: Annotated[int, typer.Option(help="How late its facts may be, in seconds.")] = 60,
 ) -> None:
     """Let a source send facts."""
     from services.ingest.sources import register
 
     with _sentences("ingest") as settings:
-        typer.echo(asyncio.run(register(settings, name, rank, role)))
+        typer.echo(asyncio.run(register(settings, name, rank, role, heartbeat=heartbeat, grace=grace)))
 
 
 @source.command("list")
 def source_list() -> None:
     """The registered sources."""
-    from services.ingest.sources import registered
+    from services.ingest.sources import described, registered
 
     with _sentences("ingest") as settings:
         for registration in asyncio.run(registered(settings)).values():
-            typer.echo(f"{registration.source}  rank {registration.rank}  {registration.role or ''}".rstrip())
+            typer.echo(described(registration))
+
+
+@source.command("unknown")
+def source_unknown() -> None:
+    """What sources sent that no map knows, how often and when."""
+    from services.ingest.sources import strangers
+
+    with _sentences("ingest") as settings:
+        for stranger in asyncio.run(strangers(settings)):
+            typer.echo(str(stranger))
 
 
 @handoffs.command("report")
@@ -183,6 +233,61 @@ def handoffs_report(
     with _sentences("handoff") as settings:
         table = asyncio.run(report.read(settings))
         typer.echo(json.dumps(report.as_json(table), indent=2) if as_json else report.as_text(table))
+
+
+@view.command("serve")
+def view_serve() -> None:
+    """Keep the view up to date; `attention` and `account` ask it."""
+    from services.board.app import serve
+    from services.runtime import service
+
+    with _sentences("view") as settings:
+        service.run(lambda stopping: serve(settings, stopping))
+
+
+@view.command("rebuild")
+def view_rebuild() -> None:
+    """Build the view anew from the topics while the present one answers, then switch."""
+    from services.board.app import rebuild
+    from services.runtime import service
+
+    with _sentences("view") as settings:
+        said = service.run(lambda stopping: rebuild(settings, stopping))
+    if said is None:
+        typer.echo("stopped: the view that answered goes on answering, and nothing is left of the new one", err=True)
+        raise typer.Exit(INTERRUPTED)
+    typer.echo(said)
+
+
+Zone = Annotated[str, typer.Option(help="Time zone of what is shown, and of the day that `due today` means.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command()
+def attention(
+    owner: Annotated[str | None, typer.Option(help="Only what waits for this person; `nobody` is one, too.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many accounts; absent: all.")] = None,
+    zone: Zone = "UTC",
+    as_json: AsJson = False,
+) -> None:
+    """The accounts that need somebody now: why, whose step is next, by when."""
+    from services.board.app import ask_attention
+
+    with _sentences("attention") as settings:
+        typer.echo(asyncio.run(ask_attention(settings, owner=owner, zone=zone, limit=limit, as_json=as_json)))
+
+
+@app.command()
+def account(
+    id: Annotated[str, typer.Argument(help="As `steward attention` shows it.")],
+    zone: Zone = "UTC",
+    as_json: AsJson = False,
+) -> None:
+    """One account: its handoffs and their clocks, its alerts, its last facts."""
+    from services.board.app import ask_account
+
+    with _sentences("account") as settings:
+        typer.echo(asyncio.run(ask_account(settings, id, zone=zone, as_json=as_json)))
 
 
 @contextmanager

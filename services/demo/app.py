@@ -1,155 +1,276 @@
-"""Shows the demo: progress of the import, the breaches as they come, and what is missing in the end."""
+"""The demo from beginning to end: everything started, half a year imported, two days lived, each effect judged."""
 
 import asyncio
+import json
+import sys
 import tempfile
-from datetime import datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from schemas import codec
-from schemas import handoffs as out
-from schemas.policies import Policy
-from schemas.topics import HANDOFFS
+from schemas.renewals import SALE
+from schemas.sources import SYSTEM_OF_RECORD
 from services.core.errors import OperatorError
-from services.core.instants import Instant, moment
-from services.demo import story
-from services.demo.stack import Stack, started
+from services.core.instants import MINUTE
+from services.demo import company, effects, receiver, story
+from services.demo.attention import breached, needs
+from services.demo.driver import Driver, SimulatedTime
+from services.demo.effects import Outcome
+from services.demo.screen import WIDTH, Arrival, Screen
+from services.demo.stack import PROCESSES, Stack, started
 from services.handoff import report
 from services.handoff.app import read_policy
-from services.ingest import importer, screen, sources
-from services.runtime import clock, kafka
-from services.runtime.settings import Settings
+from services.ingest import clock as marks
+from services.ingest import importer, runs, sources
+from services.runtime import clock, log
 
-WAIT_SECONDS = 30.0
-SHOWN = 12  # breaches on the screen; the rest is counted
-DONE, MISSING, INTERRUPTED = 0, 1, 130
+READY_SECONDS, WITHHELD_READY_SECONDS = 45.0, 15.0
+IMPORT_SECONDS = 20.0
+WAIT_SECONDS = 10.0
+LOOK_SECONDS, ARRIVALS_SECONDS, LINGER_SECONDS = 0.25, 0.05, 1.0
+CLOSE_SECONDS = 5.0
+BEFORE = 30 * MINUTE  # before the first morning's work the clock stands here
+DONE, MISSING, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
-Breaches = dict[tuple[str, str], Instant]
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the person who starts the demo wants. `log`: where the receiver writes; `without`: what is withheld."""
+
+    once: bool = False
+    as_json: bool = False
+    log: Path | None = None
+    without: frozenset[str] = frozenset()
+
+
+def withheld(names: str) -> frozenset[str]:
+    """Names of services, from a comma-separated list. Raises OperatorError for an unknown one."""
+    wanted = frozenset(name.strip() for name in names.split(",") if name.strip())
+    if unknown := wanted - PROCESSES.keys():
+        raise OperatorError(
+            f"'{', '.join(sorted(unknown))}' is no service of the demo; those are {', '.join(PROCESSES)}"
+        )
+    return wanted
+
+
+async def show(policy: Path, wishes: Wishes, stopping: asyncio.Event) -> int:
+    """Show the demo; the exit code. With `as_json` one object goes to standard output, and nothing else.
+
+    Raises OperatorError when something could not be started, or ended by itself.
+    """
+    stream = sys.stderr if wishes.as_json else sys.stdout
+    console = Console(file=stream, width=None if stream.isatty() else WIDTH)
+    code, outcomes = REFUSED, list[Outcome]()
+    try:
+        code, outcomes = await Demo(policy, wishes, stopping, console).run()
+    finally:
+        if wishes.as_json:
+            told = [
+                {"name": one.name, "seen": one.seen, "seconds": None if one.seconds is None else round(one.seconds, 3)}
+                for one in outcomes
+            ]
+            sys.stdout.write(json.dumps({"effects": told, "exit": code}, indent=2) + "\n")
+    return code
 
 
 class Demo:
-    """One showing. `without` names services that are not started, to see the demo notice."""
+    """One showing."""
 
-    def __init__(
-        self, policy: Path, stopping: asyncio.Event, console: Console, *, once: bool, without: frozenset[str]
-    ) -> None:
-        self._path = policy
+    def __init__(self, policy: Path, wishes: Wishes, stopping: asyncio.Event, console: Console) -> None:
+        self._wishes = wishes
         self._stopping = stopping
-        self._console = console
-        self._once = once
-        self._without = without
-        self._customers: dict[str, str] = {}
-        self._seen: dict[tuple[str, str], datetime | None] = {}
+        self._policy = company.with_people(read_policy(policy))
+        self._agreed = company.agreement(self._policy)
+        self._posts = story.posts(self._agreed)
+        self._effects = effects.expected(self._agreed)
+        self._time = SimulatedTime(self._agreed.calendar.add(self._agreed.start, 1) - BEFORE)
+        self._screen = Screen(console, self._agreed, lambda: self._time.at, len(self._effects))
 
-    async def run(self) -> int:
-        """The exit code: 0 when every effect was seen, 1 naming what is missing, 130 when a person ended it before."""
-        policy = read_policy(self._path)
-        told = story.deals(policy)
-        with tempfile.TemporaryDirectory(prefix="steward-demo-") as name:
+    async def run(self) -> tuple[int, list[Outcome]]:
+        """The exit code and what was seen: 0 when every effect was, 1 when not, 130 when a person ended it before."""
+        log.configure("demo", "error")  # the clock writer lives in this process; its news would tear the picture
+        with tempfile.TemporaryDirectory(prefix="steward-demo-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            self._console.print("Starting broker, Redis, clock and handoff processor …")
-            with started(folder, self._path, self._without) as stack:
-                self._console.print(f"  Kafka {stack.settings.kafka}   Redis {stack.settings.redis}")
-                return await self._shown(stack, policy, told, folder)
+            policy = folder / "policy.yaml"
+            policy.write_text(self._policy.model_dump_json(exclude_none=True))
+            arrivals = self._wishes.log or folder / "receiver.jsonl"
+            async with receiver.receiving(arrivals) as url:
+                self._screen.say("Starting broker, Redis and services ...")
+                with started(folder, policy, url, self._wishes.without) as stack:
+                    async with self._ticking(stack):
+                        return await self._shown(stack, folder, arrivals)
 
-    async def _shown(self, stack: Stack, policy: Policy, told: list[story.Deal], folder: Path) -> int:
-        expected = story.breaches(policy, told)
-        self._customers = {deal.name: deal.customer for deal in told}
-        log, mapping = story.write(folder, told)
-        watching = asyncio.create_task(self._watch(stack.settings))
+    @asynccontextmanager
+    async def _ticking(self, stack: Stack) -> AsyncIterator[None]:
+        """Marks of the simulated time are written while the block runs, unless the clock is withheld."""
+        if "clock" in self._wishes.without:
+            yield
+            return
+        ended = asyncio.Event()
+        time = marks.Time(now=self._time.now, simulated=True)
+        stack.tasks["clock"] = ticking = asyncio.create_task(marks.write(stack.settings, ended, time))
         try:
-            missing = await self._import(stack, log, mapping) or await self._await_breaches(stack, expected)
+            yield
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-        if self._stopping.is_set():
-            self._console.print("Stopped; nothing is left behind.")
-            return INTERRUPTED
-        self._console.print(report.as_text(await report.read(stack.settings)), end="")
-        if missing:
-            self._console.print(f"[red]Missing:[/] {missing}")
-            return MISSING
-        self._console.print(
-            f"All {len(expected)} breaches of the story were seen on {HANDOFFS}, each with its due time."
-        )
-        if not self._once:
-            await self._linger(stack)
-        return DONE
+            ended.set()
+            await _closed(ticking)
 
-    async def _import(self, stack: Stack, log: Path, mapping: Path) -> str:
-        """Import the story; answers what kept it from beginning, or nothing."""
-        await sources.register(stack.settings, story.SOURCE, rank=10, role="system of record")
-        with screen.progress(self._console) as step:
-            try:
-                summary = await importer.import_file(stack.settings, log, mapping, report=step, stopping=self._stopping)
-            except importer.ImportRefused as error:
-                stack.check()
-                return str(error)
-        self._console.print(summary.sentence)
-        return ""
+    async def _shown(self, stack: Stack, folder: Path, arrivals: Path) -> tuple[int, list[Outcome]]:
+        driver = Driver(self._agreed, self._time, self._screen.news, stack, arrivals, self._stopping)
+        async with self._watching(stack, driver, arrivals):
+            outcomes = [await self._past(stack, folder)]
+            if not self._stopping.is_set() and "clock" not in self._wishes.without:
+                with self._screen.shown():
+                    await driver.tell(self._posts, self._effects, story.ends(self._agreed))
+            if self._stopping.is_set():
+                self._screen.say("Stopped; nothing is left behind.")
+                return INTERRUPTED, []
+            outcomes += await self._judged(stack, driver, arrivals)
+            self._screen.attention()
+            self._screen.outcomes(outcomes)
+            missing = [outcome for outcome in outcomes if not outcome.seen]
+            if missing:
+                self._screen.say(f"Missing: {len(missing)} of {len(outcomes)} effects, named above.")
+                return MISSING, outcomes
+            slowest = max(outcome.seconds or 0.0 for outcome in outcomes)
+            self._screen.say(f"All {len(outcomes)} effects were seen, the slowest {slowest:.2f} s after its cause.")
+            if not self._wishes.once:
+                await self._linger(stack, driver)
+        return DONE, outcomes
 
-    async def _await_breaches(self, stack: Stack, expected: Breaches) -> str:
-        """Wait until the topic holds exactly the expected breaches; answers what is missing or wrong, or nothing."""
-        wanted = {key: moment(at) for key, at in expected.items()}
+    # -- the past ------------------------------------------------------------------------------------------------
+
+    async def _past(self, stack: Stack, folder: Path) -> Outcome:
+        """Import half a year while the services start; what came of it."""
+        sold = company.history(self._agreed)
+        count = company.breaches(self._agreed, sold)
+        sentence = f"{company.HISTORY_DAYS} days of history brought {count} breaches, and no alert"
+        nothing = Outcome("history", sentence, seen=False)
+        await sources.register(stack.settings, company.CRM, 10, SYSTEM_OF_RECORD)
+        await sources.register(stack.settings, company.BILLING, 50)
+        if "clock" in self._wishes.without:
+            self._screen.say("Without a clock no run is named and nothing becomes due: there is nothing to show.")
+            return nothing
+        patience = WITHHELD_READY_SECONDS if self._wishes.without else READY_SECONDS
+        late, said = await asyncio.gather(stack.ready(patience, self._stopping), self._imported(stack, folder, sold))
+        self._screen.say(said)
+        if late:
+            self._screen.say(f"Not ready within {patience:.0f} s: {', '.join(late)}.")
         deadline = clock.elapsed() + WAIT_SECONDS
-        while self._seen != wanted and clock.elapsed() < deadline and not self._stopping.is_set():
+        while not self._stopping.is_set() and clock.elapsed() < deadline:
             stack.check()
-            await asyncio.sleep(0.1)
-        lacking = sorted(deal for deal, leg in wanted.keys() - self._seen.keys())
-        false = sorted(deal for deal, leg in self._seen.keys() - wanted.keys())
-        wrong = sorted(deal for (deal, leg), at in wanted.items() if self._seen.get((deal, leg), at) != at)
-        said = []
-        for what, deals in (("breaches never seen", lacking), ("false breaches", false), ("wrong due times", wrong)):
-            if deals:
-                said.append(
-                    f"{len(deals)} {what} on {HANDOFFS}: {', '.join(deals[:5])}{' …' if len(deals) > 5 else ''}"
-                )
-        return "; ".join(said)
+            rows = (await report.read(stack.settings)).items()
+            if sum(len(row.breached) for (kind, _), row in rows if kind == SALE) == count:
+                return Outcome("history", sentence, seen=True)
+            await asyncio.sleep(LOOK_SECONDS)
+        return nothing
 
-    async def _watch(self, settings: Settings) -> None:
-        """Read `cs.handoffs` as it grows and show the breaches."""
-        await kafka.ensure_topics(settings, {HANDOFFS.name: HANDOFFS.config})
-        async with kafka.follow(settings, (HANDOFFS,)) as followed:
-            while True:
-                for record in await followed.fresh():
-                    self._note(codec.decode(HANDOFFS, record.value or b""))
-                await asyncio.sleep(0.1)
+    async def _imported(self, stack: Stack, folder: Path, sold: list[company.Sale]) -> str:
+        """Import the history, for as long as that may take; what became of it, in words."""
+        export, mapping = company.write(folder, self._agreed, sold)
+        giving_up = asyncio.Event()
 
-    def _note(self, event: object) -> None:
-        match event:
-            case out.SlaBreached():
-                data = event.data
-                self._seen[data.handoff, data.leg] = data.due
-                if len(self._seen) <= SHOWN:
-                    due = f"{data.due:%a %d %b %H:%M}" if data.due else ""
-                    taken = f"taken {data.accepted:%a %d %b %H:%M}" if data.accepted else "not taken yet"
-                    self._console.print(
-                        f"[red]breach[/]  {data.handoff}  {self._customers[data.handoff]:<11} due {due}  {taken:<22}  "
-                        f"next step: {data.owner}",
-                        soft_wrap=True,
-                    )
-                elif len(self._seen) == SHOWN + 1:
-                    self._console.print("        … and more")
-            case out.SlaRetracted() if event.data.stage == "breached":
-                self._seen.pop((event.data.handoff, event.data.leg), None)
-            case _:
-                pass
+        async def patience() -> None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), IMPORT_SECONDS)
+            giving_up.set()
 
-    async def _linger(self, stack: Stack) -> None:
-        self._console.print(
-            f"Everything still runs. Look around in another terminal with "
-            f"STEWARD_KAFKA={stack.settings.kafka} STEWARD_PARTITIONS={stack.settings.partitions} "
-            "(for example `steward handoffs report`); Ctrl-C ends it."
+        waiting = asyncio.create_task(patience())
+        try:
+            summary = await importer.import_file(
+                stack.settings, export, mapping, report=lambda _: None, stopping=giving_up
+            )
+        except runs.ImportRefused as error:
+            return f"The history could not be imported: {error}"
+        finally:
+            waiting.cancel()
+        return f"Imported {company.HISTORY_DAYS} days of {summary.accounts} accounts: {summary.sentence}."
+
+    # -- the present ---------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _watching(self, stack: Stack, driver: Driver, arrivals: Path) -> AsyncIterator[None]:
+        """The screen follows the receiver's log and the attention list while the block runs."""
+        tasks = [asyncio.create_task(self._alerts(driver, arrivals)), asyncio.create_task(self._attention(stack))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _alerts(self, driver: Driver, arrivals: Path) -> None:
+        causes = {effect.told: effect.cause for effect in self._effects}
+        shown = 0
+        while True:
+            for entry in receiver.entries(arrivals)[shown:]:
+                shown += 1
+                # The clock was held there until it came; by now it may have gone on.
+                at = causes.get(effects.told_by(entry), self._time.at)
+                self._screen.alert(Arrival(at, entry, effects.seconds(driver.caused.get(at), entry)))
+            await asyncio.sleep(ARRIVALS_SECONDS)
+
+    async def _attention(self, stack: Stack) -> None:
+        while True:
+            try:
+                self._screen.needs, self._screen.trouble = await needs(stack.settings, self._agreed), ""
+            except OperatorError as error:
+                self._screen.trouble = str(error)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    async def _judged(self, stack: Stack, driver: Driver, arrivals: Path) -> list[Outcome]:
+        wanted = len(self._posts)
+        posted = f"all {wanted} requests were answered as they should be, the forged one with 401"
+        listed = await self._listed(stack)
+        entries = receiver.entries(arrivals)
+        extra = effects.surplus(self._effects, entries)
+        nothing_else = f"nothing else arrived{': ' if extra else ''}{'; '.join(extra)}"
+        return [
+            Outcome("requests", posted, seen=len(driver.answered) == wanted),
+            *effects.judged(self._effects, entries, driver.caused),
+            listed,
+            Outcome("nothing-else", nothing_else, seen=not extra),
+        ]
+
+    async def _listed(self, stack: Stack) -> Outcome:
+        """Whether the attention list shows what nobody has accepted, and nothing else."""
+        right = story.open_ones(self._agreed)
+        sentence = f"the attention list shows as breached exactly {', '.join(sorted(right))}"
+        deadline = clock.elapsed() + (WAIT_SECONDS if not self._wishes.without else 0)
+        while True:
+            with suppress(OperatorError):
+                if breached(await needs(stack.settings, self._agreed)) == right:
+                    return Outcome("attention", sentence, seen=True)
+            if clock.elapsed() > deadline or self._stopping.is_set():
+                return Outcome("attention", sentence, seen=False)
+            stack.check()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _linger(self, stack: Stack, driver: Driver) -> None:
+        settings = stack.settings
+        self._screen.say(
+            "Everything still runs, one simulated step a second. Look around in another terminal, for example with\n"
+            f"  export STEWARD_KAFKA={settings.kafka} STEWARD_REDIS={settings.redis} "
+            f"STEWARD_PARTITIONS={settings.partitions}\n"
+            "  steward attention; steward handoffs report; steward ingest runs\n"
+            "Ctrl-C ends it."
         )
-        while not self._stopping.is_set():
-            stack.check()
-            await asyncio.sleep(0.2)
+        with self._screen.shown():
+            while not self._stopping.is_set():
+                await driver.step()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), LINGER_SECONDS)
 
 
-def missing_services(names: str) -> frozenset[str]:
-    """Names of services to withhold, from a comma-separated list. Raises OperatorError for an unknown one."""
-    wanted = frozenset(name for name in names.split(",") if name)
-    if unknown := wanted - {"clock", "handoff"}:
-        raise OperatorError(f"'{', '.join(sorted(unknown))}' is no service of the demo; there are clock and handoff")
-    return wanted
+async def _closed(task: "asyncio.Task[None]") -> None:
+    """Wait until a task has ended, but not for ever; an error that it ended with was told by `check`."""
+    done, _ = await asyncio.wait([task], timeout=CLOSE_SECONDS)
+    if not done:
+        task.cancel()
+    with suppress(Exception, asyncio.CancelledError):
+        await task

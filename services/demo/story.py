@@ -1,102 +1,182 @@
-"""The log that the demo imports: a few hundred handoffs of a company that sells, the same in every run."""
+"""The live days of the demo: which sales close, what becomes of them, and which requests the vendors send when."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import Path
 
-from schemas.policies import Policy
-from services.core.instants import HOUR, MINUTE, Instant, moment
-from services.handoff.policy import LegPolicy, compile_kinds
+from services.core.instants import SECOND, Instant
+from services.demo.company import (
+    BILLING,
+    CRM,
+    CURRENCY,
+    FIRST_COMPANY,
+    FIRST_DEAL,
+    SALES,
+    Agreement,
+    Company,
+    Sale,
+    companies,
+    history,
+)
+from services.demo.vendors import (
+    Item,
+    Request,
+    company_created,
+    company_named,
+    deal_changed,
+    deal_linked,
+    valued,
+)
 
-SOURCE = "crm"
-HANDOFFS = 360
-FIRST_SALE: Instant = 1_780_300_800 * 1_000_000  # Monday, 1 June 2026, 08:00 UTC
-BETWEEN_SALES = 3 * HOUR + 7 * MINUTE
-ACCEPTED = 0.9  # of the handoffs; the others are never taken
-HURRIED = 0.75  # of the accepted ones are taken within the agreed time or nearly so
-COLUMNS = ("deal", "kind", "customer", "step", "person", "at")
-
-MAP = f"""\
-source: {SOURCE}
-format: csv
-account: {{home: "{SOURCE}:company:{{customer}}", create: true}}
-id: "{{file}}:{{row}}"
-facts:
-  - when: {{step: opened}}
-    type: handoff.opened
-    time: "{{at}}"
-    data: {{handoff: "{{deal}}", kind: "{{kind}}", owner: "{{person}}"}}
-  - when: {{step: accepted}}
-    type: handoff.accepted
-    time: "{{at}}"
-    data: {{handoff: "{{deal}}", owner: "{{person}}"}}
-"""
-
-CUSTOMERS = ("Northwind", "Acme", "Globex", "Initech", "Umbra", "Stark", "Wonka", "Tyrell", "Hooli", "Vandelay")
-PEOPLE = ("Ada", "Grace", "Linus", "Edsger", "Barbara", "Donald", "Radia", "Alan")
+SENT_AFTER = 20 * SECOND  # HubSpot collects changes for some seconds
+OWNER_AFTER = 10 * SECOND
+END = 13.5  # quarters of the target since the first morning
 
 
 @dataclass(frozen=True, slots=True)
-class Deal:
-    """A handoff of the story; `accepted` is None where nobody ever takes it."""
+class Plot:
+    """A sale of the live days, in quarters of the target since the first morning; amounts in thousands a year.
 
-    name: str
-    kind: str
-    customer: str
-    person: str
-    opened: Instant
-    accepted: Instant | None
+    `heard`: when the webhook about the acceptance comes, where that is long after it. `linked`: the same for the
+    deal's company. `valued`: what billing says of it later than the CRM.
+    """
 
-
-def deals(policy: Policy) -> list[Deal]:
-    """The story under a policy: most handoffs are taken in time, some late, some never."""
-    kinds = compile_kinds(policy)
-    return [_deal(number, kinds["sale_to_onboarding"][0], "sale_to_onboarding") for number in range(HANDOFFS)]
-
-
-def breaches(policy: Policy, story: list[Deal]) -> dict[tuple[str, str], Instant]:
-    """What must come out: the due time of every (deal, leg) that was not taken in time."""
-    kinds = compile_kinds(policy)
-    due = {
-        (deal.name, leg.name): leg.calendar.add(deal.opened, leg.target) for deal in story for leg in kinds[deal.kind]
-    }
-    taken = {deal.name: deal.accepted for deal in story}
-    return {(name, leg): at for (name, leg), at in due.items() if (accepted := taken[name]) is None or accepted > at}
+    company: int | None
+    owner: str
+    won: float
+    amount: int
+    accepted: float | None = None
+    heard: float | None = None
+    linked: float | None = None
+    valued: int | None = None
 
 
-def write(folder: Path, story: list[Deal]) -> tuple[Path, Path]:
-    """Write the log and its map; answers both paths. The log is not in order of time, as real ones are not."""
-    log, mapping = folder / "crm-export.csv", folder / "crm.yaml"
-    mapping.write_text(MAP)
-    with log.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(COLUMNS)
-        for deal in story:
-            rows.writerows(_rows(deal))
-    return log, mapping
+NORTHWIND, ACME, INITECH, TYRELL = range(4)
+NEWCOMER = Company(FIRST_COMPANY + 900, "Quantum Forge")  # the CRM creates it in the live days
+CREATED = 8.9
+FORGED = 2.6  # when a stranger claims that Northwind was accepted
+REDELIVERED = (0, 6)  # deals whose sale HubSpot delivers twice
+PLOTS: tuple[Plot, ...] = (
+    Plot(NORTHWIND, "ada", 0.5, 40, valued=48),  # nobody accepts
+    Plot(ACME, "ben", 1.0, 18, accepted=4.5, heard=5.6),  # in time, but the webhook comes after the breach
+    Plot(INITECH, "chloe", 1.5, 25, accepted=5.2, linked=3.1),  # its company comes long after the sale
+    Plot(TYRELL, "chloe", 8.3, 32, accepted=12.8),  # late
+    Plot(None, "dev", 9.1, 60, accepted=12.6),
+    # Everybody else is quick.
+    Plot(4, "ada", 0.2, 12, accepted=1.2),
+    Plot(5, "dev", 2.2, 9, accepted=3.6),
+    Plot(6, "ben", 3.3, 21, accepted=4.2),
+    Plot(7, "dev", 6.1, 15, accepted=7.9),
+    Plot(8, "ada", 7.2, 30, accepted=8.6),
+    Plot(9, "ben", 10.4, 7, accepted=12.2),
+)
 
 
-def _rows(deal: Deal) -> Iterator[tuple[str, ...]]:
-    for step, at in (("opened", deal.opened), ("accepted", deal.accepted)):
-        if at is not None:
-            yield deal.name, deal.kind, deal.customer, step, deal.person, moment(at).isoformat()
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A sale of the live days, and when the webhooks about it come: None where none comes, or none of its own.
+
+    Instants are whole seconds, because HubSpot counts milliseconds.
+    """
+
+    sale: Sale
+    heard: Instant | None
+    linked: Instant | None
+    valued: tuple[Instant, int] | None
+
+    @property
+    def worth(self) -> int:
+        """A year, when everything is known."""
+        return self.sale.amount if self.valued is None else self.valued[1]
 
 
-def _deal(number: int, leg: LegPolicy, kind: str) -> Deal:
-    name = f"deal-{number + 1:03}"
-    opened = FIRST_SALE + number * BETWEEN_SALES
-    accepted = None
-    if _share(name, "accepted") < ACCEPTED:
-        hurried = _share(name, "hurried") < HURRIED
-        worked = round(leg.target * _share(name, "worked") * (1.05 if hurried else 4))
-        accepted = leg.calendar.add(opened, worked)
-    customer = CUSTOMERS[int(_share(name, "customer") * len(CUSTOMERS))]
-    person = PEOPLE[int(_share(name, "person") * len(PEOPLE))]
-    return Deal(name, kind, f"{customer} {number % 13 + 1}", person, opened, accepted)
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request that is sent at `at`, and what it means in words."""
+
+    at: Instant
+    request: Request
+    news: str
 
 
-def _share(name: str, what: str) -> float:
-    """A number in [0, 1) that depends on nothing but the names."""
-    return int.from_bytes(blake2b(f"{name} {what}".encode(), digest_size=4).digest()) / (1 << 32)
+def live(agreed: Agreement) -> list[Live]:
+    """The sales of the live days, in the order of the plots."""
+    known = companies()
+    found = []
+    for number, plot in enumerate(PLOTS):
+        company = NEWCOMER if plot.company is None else known[plot.company]
+        won, accepted = _at(agreed, plot.won), _at(agreed, plot.accepted)
+        assert won is not None  # noqa: S101  # a plot without a sale is none
+        sale = Sale(FIRST_DEAL + SALES + number, company, plot.owner, plot.amount * 1_000, won, accepted)
+        late = _at(agreed, plot.heard)
+        heard = accepted + SENT_AFTER if late is None and accepted is not None else late
+        said = None if plot.valued is None else (won + 15 * 60 * SECOND, plot.valued * 1_000)
+        found.append(Live(sale, heard, _at(agreed, plot.linked), said))
+    return found
+
+
+def ends(agreed: Agreement) -> Instant:
+    """When everything that is to come of the story has become due."""
+    return agreed.at(END)
+
+
+def open_ones(agreed: Agreement) -> set[str]:
+    """The accounts with a sale that nobody has taken over at the end, by name."""
+    sold = [*history(agreed), *(one.sale for one in live(agreed))]
+    return {sale.company.name for sale in sold if sale.accepted is None}
+
+
+def posts(agreed: Agreement) -> list[Post]:
+    """Every request of the live days, in order of time; no two at the same instant."""
+    found = [_creation(agreed.at(CREATED) // SECOND * SECOND)]
+    for number, one in enumerate(live(agreed)):
+        found += _posts(one, is_redelivered=number in REDELIVERED)
+    found.append(_forgery(live(agreed)[NORTHWIND].sale, agreed.at(FORGED) // SECOND * SECOND))
+    return sorted(found, key=lambda post: post.at)
+
+
+def _posts(one: Live, *, is_redelivered: bool) -> Iterator[Post]:
+    sale, name = one.sale, one.sale.company.name
+    items: list[Item] = [
+        deal_changed(sale.deal, "amount", str(sale.amount), sale.won),
+        deal_changed(sale.deal, "onboarding_owner", sale.owner, sale.won + OWNER_AFTER),
+        deal_changed(sale.deal, "dealstage", "closedwon", sale.won),
+    ]
+    whose = f"a customer not named yet (deal {sale.deal})" if one.linked else name
+    if one.linked is None:
+        items.insert(0, deal_linked(sale.deal, sale.company.number, sale.won))
+    else:
+        link = Request(CRM, [deal_linked(sale.deal, sale.company.number, one.linked - SENT_AFTER)])
+        yield Post(one.linked, link, f"deal {sale.deal} belongs to {name}: what was held of it is released")
+    sold = Request(CRM, items)
+    yield Post(
+        sale.won + SENT_AFTER, sold, f"{whose}: sold, {CURRENCY} {sale.amount:,} a year; {sale.owner} is to take over"
+    )
+    if is_redelivered:
+        yield Post(sale.won + 31 * SENT_AFTER, sold.again(), f"{name}: HubSpot delivers the sale once more")
+    if one.valued is not None:
+        at, amount = one.valued
+        said = Request(BILLING, [valued(sale.home, amount, at)])
+        yield Post(at + SENT_AFTER, said, f"{name}: billing says {CURRENCY} {amount:,} a year")
+    if one.heard is not None and sale.accepted is not None:
+        accepted = Request(CRM, [deal_changed(sale.deal, "onboarding_accepted_by", sale.owner, sale.accepted)])
+        is_late = one.heard > sale.accepted + SENT_AFTER
+        yield Post(
+            one.heard, accepted, f"{name}: {sale.owner} accepted{' long ago, as we hear now' if is_late else ''}"
+        )
+
+
+def _creation(at: Instant) -> Post:
+    number, name = NEWCOMER.number, NEWCOMER.name
+    # HubSpot sends what changed before what was created, as it likes.
+    items = [company_named(number, name, at - SENT_AFTER), company_created(number, at - SENT_AFTER)]
+    return Post(at, Request(CRM, items), f"{name}: a new customer")
+
+
+def _forgery(sale: Sale, at: Instant) -> Post:
+    item = deal_changed(sale.deal, "onboarding_accepted_by", "mallory", at - SENT_AFTER)
+    news = f"{sale.company.name}: a stranger says it is accepted; the signature is wrong, and it is refused"
+    return Post(at, Request(CRM, [item], "a stranger's"), news)
+
+
+def _at(agreed: Agreement, quarters: float | None) -> Instant | None:
+    return None if quarters is None else agreed.at(quarters) // SECOND * SECOND

@@ -1,15 +1,10 @@
-"""Imports of history: the facts of a file, sent in order of time as one run that tells how far it has come.
-
-ImportRefused    the import cannot begin or go on; nothing that was acknowledged is lost
-"""
+"""Imports of history: the facts of a file, sent in order of time as one run that tells how far it has come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import blake2b
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -19,29 +14,22 @@ from schemas.clock import ClockAdvanced, Mark
 from schemas.envelope import Data, Event
 from schemas.identity import IdentityMapped
 from schemas.identity import Mapping as HomeMapping
-from schemas.sources import Progress, RunAbandoned, RunAdvanced, RunFinished, RunStarted
+from schemas.sources import Progress, RunAdvanced, RunFinished, RunStarted
 from schemas.topics import ACCOUNTS, CLOCK, IDENTITY, OWNERSHIP, SOURCES, Topic
-from services.core.errors import OperatorError
 from services.core.instants import Instant, moment
 from services.ingest import files, sources
 from services.ingest.files import History, Homed
 from services.ingest.mapping import TOPICS, MapFile
+from services.ingest.model import account_of
+from services.ingest.runs import ImportRefused, RunEvent, patience, runs, tell, unless_finished
 from services.runtime import clock, documents, kafka
 from services.runtime.settings import Settings
 
-SOURCE = "steward/ingest"
 CHUNK = 1_000  # facts per acknowledgement; a chunk ends where the time changes, so that it can be promised
 LARGEST_CHUNK = 10_000  # also within one instant: days without times put thousands of facts at midnight
 TELL_SECONDS = 0.25
-ACK_SECONDS = 30.0
 MARK_SECONDS = 30.0
 PATIENCE_SECONDS = 3.0
-
-RunEvent = type[RunStarted] | type[RunAdvanced] | type[RunFinished] | type[RunAbandoned]
-
-
-class ImportRefused(OperatorError):
-    """The import cannot begin or go on; one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +57,6 @@ class Summary:
     accounts: int = 0
     rejected: int = 0
     rejects: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """A run as its last record has it."""
-
-    state: Literal["open", "finished", "abandoned"]
-    progress: Progress
-    told: datetime
 
 
 class _Interrupted(Exception):
@@ -122,37 +101,6 @@ async def import_file(
         return _summary(run, history, refused)
 
 
-async def runs(settings: Settings) -> list[RunState]:
-    """The last state of every run, the latest last."""
-    await kafka.ensure_topics(settings, {SOURCES.name: SOURCES.config})
-    found = (_state(record.value) for record in await kafka.read_all(settings, SOURCES) if record.value)
-    last: dict[str, RunState] = {}
-    for state in found:
-        before = None if state is None else last.get(state.progress.run)
-        if state is not None and (before is None or before.state == "open"):  # closed is final
-            last[state.progress.run] = state
-    return sorted(last.values(), key=lambda state: state.told)
-
-
-async def abandon(settings: Settings, run: str) -> str:
-    """Give an open run up, so that it restrains no clock, and say so. Raises ImportRefused."""
-    known = {state.progress.run: state for state in await runs(settings)}
-    if run not in known:
-        there = f"there are {', '.join(known)}" if known else "there is none yet"
-        raise ImportRefused(f"run '{run}' is not known; {there}")
-    state = known[run]
-    if state.state != "open":
-        raise ImportRefused(f"run {run} was {state.state} on {_day(state.told)}; only an open run can be abandoned")
-    async with kafka.Publisher(settings) as publisher:
-        await _tell(publisher, RunAbandoned, state.progress)
-    return f"run {run} is abandoned after {state.progress.sent:,} of {state.progress.facts:,} facts"
-
-
-def account_of(home: str) -> str:
-    """The id of an account that an import creates: the same for the same home, whoever imports it."""
-    return "acc_" + blake2b(home.encode(), digest_size=8).hexdigest()
-
-
 async def _read(path: Path, mapping: MapFile, report: Callable[[Step], None], stopping: asyncio.Event) -> History:
     loop = asyncio.get_running_loop()
 
@@ -190,7 +138,7 @@ async def _begun(settings: Settings, mapping: MapFile, history: History) -> tupl
     """Where the run of this file stands, and whether an earlier attempt brought it there."""
     known = {state.progress.run: state for state in await runs(settings)}
     name = f"{mapping.source}:{history.sha256[:12]}"
-    run, state = _unless_finished(known, name, history.path)
+    run, state = unless_finished(known, name, history.path)
     if state is None:
         content = {"file": history.path.name, "sha256": history.sha256, "facts": history.facts}
         return Progress.model_validate({"source": mapping.source, "run": run, "sent": 0, **content}), False
@@ -205,67 +153,6 @@ async def _begun(settings: Settings, mapping: MapFile, history: History) -> tupl
             f"its map or the known homes have changed; undo that, or run `steward ingest abandon {run}` and import anew"
         )
     return state.progress, True
-
-
-def _unless_finished(known: Mapping[str, RunState], name: str, path: Path) -> tuple[str, RunState | None]:
-    """The run of this content that is open, or the first name that is free."""
-    for run in (name if number == 1 else f"{name}-{number}" for number in count(1)):
-        state = known.get(run)
-        if state is None or state.state == "open":
-            return run, state
-        if state.state == "finished":
-            raise ImportRefused(
-                f"{path}: the same content was imported as run {run}, finished on {_day(state.told)}; nothing was sent"
-            )
-    raise AssertionError
-
-
-def _state(value: bytes) -> RunState | None:
-    try:
-        event = codec.decode(SOURCES, value)
-    except codec.SchemaError:  # a newer writer's; the clock writer logs it
-        return None
-    match event:
-        case RunStarted() | RunAdvanced():
-            return RunState("open", event.data, event.time)
-        case RunFinished():
-            return RunState("finished", event.data, event.time)
-        case RunAbandoned():
-            return RunState("abandoned", event.data, event.time)
-        case _:
-            return None
-
-
-def _day(time: datetime) -> str:
-    return time.isoformat(" ", "minutes")
-
-
-async def _tell(publisher: kafka.Publisher, kind: RunEvent, progress: Progress) -> None:
-    run, key = progress.run, f"{progress.source}:{progress.run}"
-    word = kind.name().split(".")[2]
-    event = kind(
-        id=f"{run}:{word}:{progress.sent}",
-        source=SOURCE,
-        subject=run,
-        partitionkey=key,
-        time=moment(clock.now()),
-        data=progress,
-    )
-    async with _patience(progress):
-        await publisher.send(SOURCES, key, codec.encode(event))
-
-
-@asynccontextmanager
-async def _patience(progress: Progress) -> AsyncIterator[None]:
-    """Acknowledgements have no time limit of their own."""
-    try:
-        async with asyncio.timeout(ACK_SECONDS):
-            yield
-    except TimeoutError:
-        raise ImportRefused(
-            f"the broker has acknowledged nothing for {ACK_SECONDS:.0f} s after {progress.sent:,} facts "
-            f"of run {progress.run}; when it is back, the same command goes on"
-        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +201,7 @@ class _Run:
 
     async def send(self, chunk: Chunk) -> None:
         """Everything in the chunk is acknowledged when this returns, and now and then told to the clock."""
-        async with _patience(self.progress):
+        async with patience(self.progress):
             await self._introduce(chunk.facts)
             await self._acknowledged(self._fact(fact) for fact in chunk.facts)
         sent = self.progress.sent + len(chunk.facts)
@@ -324,7 +211,7 @@ class _Run:
             await self.tell(RunAdvanced)
 
     async def tell(self, kind: RunEvent) -> None:
-        await _tell(self._publisher, kind, self.progress)
+        await tell(self._publisher, kind, self.progress)
         self._told = clock.elapsed()
 
     async def _introduce(self, facts: Iterable[Homed]) -> None:

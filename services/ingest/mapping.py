@@ -6,12 +6,11 @@ MapError    the map does not fit the file; one sentence per mistake
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from string import Formatter
 from types import MappingProxyType
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from schemas.codec import sentences
 from schemas.envelope import DEFAULT_RANK, EARLIEST, Event, Id, Name
@@ -19,6 +18,7 @@ from schemas.identity import Home
 from schemas.topics import BUILT, Topic
 from services.core.errors import OperatorError
 from services.core.instants import MINUTE, Instant, instant, moment
+from services.ingest.policy import Part, check_data, data_of, full_type, pieces
 
 AHEAD = 5 * MINUTE  # a fact later than its arrival by more than this was dated by a wrong clock
 ISO = "iso"
@@ -45,16 +45,8 @@ class _Unfit(Exception):
 # ---------------------------------------------------------------- the document
 
 
-def _parts(template: str) -> list[tuple[str, str | None]]:
-    """Text and, after it, the name in braces. ValueError where more than a plain name stands in braces."""
-    try:
-        parsed = list(Formatter().parse(template))
-    except ValueError:
-        raise ValueError(f"'{template}' has a brace without its partner; double a brace that is text") from None
-    for _, name, spec, conversion in parsed:
-        if name is not None and (not name.isidentifier() or spec or conversion):
-            raise ValueError(f"'{template}' must hold plain column names in braces; give others an alias in columns")
-    return [(text, name) for text, name, _, _ in parsed]
+def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
+    return pieces(template, "must hold plain column names in braces; give others an alias in columns")
 
 
 def _names(template: str) -> list[str]:
@@ -107,10 +99,7 @@ def _encoding(name: str) -> str:
 
 
 def _type(name: str) -> str:
-    full = name if name in TYPES else f"steward.{name}.v1"
-    if full not in TYPES:
-        raise ValueError(f"'{name}' is no fact that a file can give; those are {', '.join(map(_short, TYPES))}")
-    return full
+    return full_type(name, TYPES, "a file")
 
 
 def _some(facts: tuple["FactRule", ...]) -> tuple["FactRule", ...]:
@@ -119,18 +108,10 @@ def _some(facts: tuple["FactRule", ...]) -> tuple["FactRule", ...]:
     return facts
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("steward.").removesuffix(".v1")
-
-
 Template = Annotated[str, AfterValidator(_template)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class Times(_Part):
+class Times(Part):
     """How times are written. A naive time belongs to `zone`; in the hour that occurs twice, to the first."""
 
     format: Annotated[str, AfterValidator(_format)] = ISO
@@ -150,7 +131,7 @@ class Times(_Part):
         return instant(time)
 
 
-class AccountRule(_Part):
+class AccountRule(Part):
     """Whose a row is. With `first_of`, the first row in time with the same value decides for all of them."""
 
     home: Template
@@ -158,7 +139,7 @@ class AccountRule(_Part):
     first_of: Template | None = None
 
 
-class FactRule(_Part):
+class FactRule(Part):
     """A fact that every row gives whose cells equal those of `when`."""
 
     when: dict[str, str] = Field(default_factory=dict)
@@ -168,17 +149,11 @@ class FactRule(_Part):
 
     @model_validator(mode="after")
     def _fits_the_type(self) -> "FactRule":
-        known = _fields(TYPES[self.type])
-        for key in self.data:
-            if key not in known:
-                raise ValueError(f"{_short(self.type)} has no data '{key}'; it has {', '.join(known)}")
-        missing = [key for key, required in known.items() if required and key not in self.data]
-        if missing:
-            raise ValueError(f"{_short(self.type)} needs data {' and '.join(missing)}")
+        check_data(TYPES[self.type], self.data)
         return self
 
 
-class MapFile(_Part):
+class MapFile(Part):
     source: Name
     format: Literal["csv"] = "csv"
     delimiter: Annotated[str, Field(pattern=r"^[^\"\r\n]$")] = ","
@@ -194,12 +169,6 @@ class MapFile(_Part):
     def topics(self) -> tuple[Topic, ...]:
         """Where its facts go."""
         return tuple(dict.fromkeys(TOPICS[TYPES[rule.type]] for rule in self.facts))
-
-
-def _fields(kind: type[Event]) -> dict[str, bool]:
-    """What the data of a type may hold, and whether it must."""
-    data: type[BaseModel] = get_type_hints(kind)["data"]
-    return {name: field.is_required() for name, field in data.model_fields.items()}
 
 
 # ---------------------------------------------------------------- what a row gives
@@ -412,7 +381,7 @@ class _Columns:
 
     def rule(self, part: int, rule: FactRule) -> _Rule:
         place = f"facts.{part}"
-        required = _fields(TYPES[rule.type])
+        required = data_of(TYPES[rule.type])
         return _Rule(
             when=tuple((self.position(f"{place}.when", name, name), value) for name, value in rule.when.items()),
             type=rule.type,

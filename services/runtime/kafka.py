@@ -1,6 +1,7 @@
 """The one door to Kafka outside the engine's consumer: topics, readers, publishers and transactions.
 
 BrokerAway        nobody answers at the address
+Unacknowledged    the broker has not answered a write in time
 TopicMismatch     a topic on the broker is not as the catalogue says
 Refused           the broker refused a write: the producer is dead
 ├── Fenced        another writer has taken over
@@ -32,15 +33,22 @@ from services.runtime.settings import Settings
 Key = bytes | None
 Header = tuple[str, bytes]
 Record = tuple[Key, bytes | None, list[Header]]
+Outgoing = tuple[object, str, bytes, Sequence[Header]]  # topic, key, value, headers
 
 BATCH_BYTES = 900_000  # the broker refuses batches over 1 MiB, and aiokafka does not check
 REQUEST_MS = 10_000
 CLOSE_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 CREATE_TRIES = 40
+BULK = 50  # records at once, from which on batches of their own cost less
 
 
 class BrokerAway(OperatorError):
     """Nobody answers at the broker's address."""
+
+
+class Unacknowledged(OperatorError):
+    """The broker has not acknowledged in time; the records may be written yet."""
 
 
 class TopicMismatch(OperatorError):
@@ -290,6 +298,76 @@ async def offsets(settings: Settings) -> AsyncIterator[Offsets]:
         yield Offsets(settings, consumer)
 
 
+Spot = tuple[str, int]  # a topic, without the prefix, and the number of a partition
+
+
+class Tail:
+    """Partitions read on from positions that the caller keeps.
+
+    Every method raises BrokerAway when the broker does not answer in time.
+    """
+
+    def __init__(self, settings: Settings, consumer: AIOKafkaConsumer) -> None:
+        self._settings = settings
+        self._consumer = consumer
+
+    def seek(self, positions: Mapping[Spot, int]) -> None:
+        """Go on from here, with these partitions and no others."""
+        self._consumer.assign([self._named(spot) for spot in positions])
+        for spot, position in positions.items():
+            self._consumer.seek(self._named(spot), position)
+
+    async def bounds(self, spots: Iterable[Spot]) -> dict[Spot, tuple[int, int]]:
+        """Where each partition begins and ends; its end is the last stable offset."""
+        named = {spot: self._named(spot) for spot in spots}
+        begins = await self._answer(self._consumer.beginning_offsets(named.values()))
+        ends = await self._answer(self._consumer.end_offsets(named.values()))
+        return {spot: (begins[one], ends[one]) for spot, one in named.items()}
+
+    async def fresh(self, most: int, timeout_ms: int) -> tuple[list[tuple[Spot, Received]], dict[Spot, int]]:
+        """Committed records, in order within each partition, and the position of every partition after them."""
+        found: list[tuple[Spot, Received]] = []
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=most)
+        except KafkaError as error:
+            raise BrokerAway(f"Kafka at {self._settings.kafka} gives no records: {error!r}") from error
+        for partition, records in fetched.items():
+            spot = self._spot(partition)
+            found += [(spot, record) for record in records]
+        return found, await self._answer(self._positions())
+
+    async def _positions(self) -> dict[Spot, int]:
+        return {self._spot(one): await self._consumer.position(one) for one in self._consumer.assignment()}
+
+    async def _answer(self, asked: Any) -> Any:
+        try:
+            return await asyncio.wait_for(asked, ANSWER_SECONDS)
+        except (KafkaError, TimeoutError) as error:
+            raise BrokerAway(f"Kafka at {self._settings.kafka} answers no more: {error!r}") from error
+
+    def _named(self, spot: Spot) -> TopicPartition:
+        return TopicPartition(self._settings.topic(spot[0]), spot[1])
+
+    def _spot(self, partition: TopicPartition) -> Spot:
+        return str(partition.topic).removeprefix(self._settings.prefix), int(partition.partition)
+
+
+@asynccontextmanager
+async def tail(settings: Settings) -> AsyncIterator[Tail]:
+    """A connection that reads partitions on from given positions, without a group."""
+    async with reader(settings) as consumer:
+        yield Tail(settings, consumer)
+
+
+@dataclass(slots=True)
+class Write:
+    """Records for one partition of one topic, in order."""
+
+    topic: str
+    partition: int
+    records: list[Record] = field(default_factory=list)
+
+
 class Publisher:
     """Idempotent writes outside the engine, acknowledged by all replicas; partitioned as every client does it."""
 
@@ -315,13 +393,42 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         await _bounded(self._producer.stop())
 
-    async def put(self, topic: object, key: str, value: bytes) -> "asyncio.Future[object]":
+    async def put(
+        self, topic: object, key: str, value: bytes, headers: Sequence[Header] = ()
+    ) -> "asyncio.Future[object]":
         """Queue one record; the future resolves with the broker's acknowledgement."""
         name = self._settings.topic(str(topic))
         raw = key.encode()
         partition = partition_of(raw, self._settings.partitions)
-        future: asyncio.Future[object] = await self._producer.send(name, value, raw, partition=partition)
+        future: asyncio.Future[object] = await self._producer.send(
+            name, value, raw, partition=partition, headers=headers
+        )
         return future
+
+    async def deliver(self, records: Sequence[Outgoing], seconds: float) -> None:
+        """Write records and wait until all are acknowledged.
+
+        Raises Unacknowledged after so many seconds, when they may still come to be written; Refused.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                if len(records) < BULK:  # these share batches with those of others
+                    await asyncio.gather(*[await self.put(*record) for record in records])
+                    return
+                queued = await asyncio.gather(*(_in_batches(self._producer, one) for one in self._writes(records)))
+                await asyncio.gather(*(future for futures in queued for future in futures))
+        except TimeoutError:
+            raise Unacknowledged(f"Kafka at {self._settings.kafka} gave no answer for {seconds:.0f} s") from None
+        except KafkaError as error:
+            raise Refused(f"the broker refused a record: {error!r}") from error
+
+    def _writes(self, records: Sequence[Outgoing]) -> Iterable[Write]:
+        lanes: dict[tuple[str, int], Write] = {}
+        for topic, key, value, headers in records:
+            raw, name = key.encode(), self._settings.topic(str(topic))
+            lane = (name, partition_of(raw, self._settings.partitions))
+            lanes.setdefault(lane, Write(*lane)).records.append((raw, value, [*headers]))
+        return lanes.values()
 
     async def send(self, topic: object, key: str, value: bytes) -> None:
         """Write one record and wait for its acknowledgement. Raises Refused when the broker will not have it."""
@@ -329,15 +436,6 @@ class Publisher:
             await (await self.put(topic, key, value))
         except KafkaError as error:
             raise Refused(f"the broker refused a record for {topic}: {error!r}") from error
-
-
-@dataclass(slots=True)
-class Write:
-    """Records for one partition of one topic, in order."""
-
-    topic: str
-    partition: int
-    records: list[Record] = field(default_factory=list)
 
 
 class Transactions:
@@ -370,7 +468,7 @@ class Transactions:
         """
         try:
             await self._producer.begin_transaction()
-            futures = [await self._put(write) for write in writes if write.records]
+            futures = [await _in_batches(self._producer, write) for write in writes if write.records]
             await asyncio.gather(*(future for batches in futures for future in batches))
             await self._producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch) as error:
@@ -378,18 +476,19 @@ class Transactions:
         except KafkaError as error:
             raise Refused(f"the broker refused a write of {self.transactional_id}: {error!r}") from error
 
-    async def _put(self, write: Write) -> list["asyncio.Future[ConsumerRecord]"]:
-        producer, futures = self._producer, []
-        batch = producer.create_batch()
-        for key, value, headers in write.records:
-            if len(value or b"") > BATCH_BYTES:
-                raise TooLarge(f"a record of {len(value or b'')} bytes for {write.topic}; the most is {BATCH_BYTES}")
-            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                futures.append(await producer.send_batch(batch, write.topic, partition=write.partition))
-                batch = producer.create_batch()
-                batch.append(key=key, value=value, timestamp=None, headers=headers)
-        futures.append(await producer.send_batch(batch, write.topic, partition=write.partition))
-        return futures
+
+async def _in_batches(producer: AIOKafkaProducer, write: Write) -> list["asyncio.Future[ConsumerRecord]"]:
+    """Queue records as batches of our own, which costs less than one by one."""
+    futures, batch = [], producer.create_batch()
+    for key, value, headers in write.records:
+        if len(value or b"") > BATCH_BYTES:
+            raise TooLarge(f"a record of {len(value or b'')} bytes for {write.topic}; the most is {BATCH_BYTES}")
+        if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            futures.append(await producer.send_batch(batch, write.topic, partition=write.partition))
+            batch = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None, headers=headers)
+    futures.append(await producer.send_batch(batch, write.topic, partition=write.partition))
+    return futures
 
 
 async def _bounded(closing: "asyncio.Future[None] | object") -> None:

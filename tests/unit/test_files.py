@@ -15,6 +15,7 @@ from services.ingest import importer
 from services.ingest.files import FileError, History, Homed, read
 from services.ingest.importer import Chunk, chunks
 from services.ingest.mapping import Draft, MapFile
+from services.ingest.model import account_of
 from services.runtime.documents import load
 
 ROOT = Path(__file__).parents[2]
@@ -398,7 +399,7 @@ def test_a_run_promises_only_times_it_has_sent_whole(
 
 
 def test_the_account_of_a_home_is_the_same_for_everyone() -> None:
-    assert importer.account_of("desk:customer:c1") == "acc_b4bbb9ba58abd21b"
+    assert account_of("desk:customer:c1") == "acc_b4bbb9ba58abd21b"
 
 
 # ---------------------------------------------------------------- real data
