@@ -215,7 +215,7 @@ async def _open_loop(
     await asyncio.gather(*tasks)
     try:
         async with asyncio.timeout(PATIENCE):
-            return tuple([await seen.pop(name) - at for name, at in scheduled.items()])
+            return tuple([await seen[name] - at for name, at in scheduled.items()])
     except TimeoutError:
         raise Stuck(
             f"{sum(not one.done() for one in seen.values())} of {len(scheduled)} never became readable"

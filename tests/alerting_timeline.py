@@ -69,12 +69,9 @@ def verdict(
 def retracted(stage: str = "breached", at: float = 50, *, accepted: float | None = 50, **said: Any) -> Event:
     """What it says of a stage that was never reached after all."""
     run = said.pop("run", None)
-    told = {"due": DUE, "n": 1, "correction": 0, "owner": "ada", "name": "deal-1", "leg": "accept", **said}
-    data = handoffs.Retraction(
-        **_said(stage, accepted=accepted, **told),
-        stage=stage,
-        reason="it was accepted in time",  # type: ignore[arg-type]
-    )
+    about = {"due": DUE, "n": 1, "correction": 0, "owner": "ada", "name": "deal-1", "leg": "accept", **said}
+    why: dict[str, Any] = {"stage": stage, "reason": "it was accepted in time"}
+    data = handoffs.Retraction(**_said(stage, accepted=accepted, **about), **why)
     return handoffs.SlaRetracted(**_envelope(f"{data.transition}.retracted", at, run), data=data)
 
 
@@ -158,19 +155,18 @@ class Office:
     fates: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.restart()
+        self.case_processor = CaseProcessor()
+        self.desk_processor = DeskProcessor(self.endpoints)
 
     def restart(self) -> None:
         """Crash and restore: only what the changelogs hold survives, and the courier knows nothing any more."""
-        old = (self.case_processor, self.desk_processor) if hasattr(self, "desk_processor") else None
-        self.case_processor = CaseProcessor()
-        self.desk_processor = DeskProcessor(self.endpoints)
-        if old is not None:
-            self.case = self.case and self.case_processor.decode(old[0].encode(self.case), 1)
-            self.desks = {name: self.desk_processor.decode(old[1].encode(desk), 1) for name, desk in self.desks.items()}
-            self.seen, self.queue = set(), {}
-            for recipient, desk in self.desks.items():
-                self._ask(recipient, desk)
+        case, desk = self.case_processor, self.desk_processor
+        self.__post_init__()
+        self.case = self.case and self.case_processor.decode(case.encode(self.case), 1)
+        self.desks = {name: self.desk_processor.decode(desk.encode(one), 1) for name, one in self.desks.items()}
+        self.seen, self.queue = set(), {}
+        for recipient, one in self.desks.items():
+            self._ask(recipient, one)
 
     @property
     def context(self) -> Context:

@@ -62,7 +62,7 @@ def dedupe(heard: Heard) -> Answer | None:
     if step is None or said.n > step.n:
         return None
     if said.n == step.n and said.correction > step.correction and not step.retracted:
-        return Answer("corrected", Why.TOLD, step.told)
+        return Answer("corrected", Why.TOLD if heard.over is None else Why.OVER, step.told)
     return Answer("dropped", Why.DUPLICATE)
 
 

@@ -234,11 +234,14 @@ def _withdraw(draft: _Draft, name: str, at: Instant) -> tuple[str, ...]:
         left = ()
         if not draft.digest:
             draft.digest_since = None
-    for endpoint in left:
-        delivery = draft.deliveries.get(delivery_id(name, endpoint))
-        if delivery is not None and delivery.attempt == 0:
-            del draft.deliveries[delivery_id(name, endpoint)]
-            left = tuple(other for other in left if other != endpoint)
+    for id, delivery in list(draft.deliveries.items()):
+        if delivery.attempt == 0 and name in delivery.notices:
+            others = tuple(other for other in delivery.notices if other != name)
+            if others:
+                draft.deliveries[id] = replace(delivery, notices=others)
+            else:
+                del draft.deliveries[id]
+            left = tuple(other for other in left if other != delivery.endpoint)
     _keep(draft, name, one, left, one.told, at)
     return (*one.told, *left)
 

@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 from typing import Any, assert_never
 
-from services.alerting.model import Attempt, Notice
+from services.alerting.model import Attempt, Notice, Why
 from services.core.instants import MINUTE, Instant, moment
 
 LISTED = 5  # alerts that the sentence of a digest names
@@ -38,7 +38,7 @@ def sentence(notice: Notice) -> str:
     account = notice.account_name or notice.account
     owner = notice.owner_name or notice.owner
     what = f"{account}: the handoff {notice.handoff} ({notice.kind}, {notice.leg}) {_happened(notice)}"
-    if notice.what in {"retracted", "resolved"} or notice.accepted is not None:
+    if notice.what in {"retracted", "resolved"} or notice.accepted is not None or notice.reason == Why.OVER:
         return f"{what}; nothing more to do."
     owned = f"{owner} owns the next step" if owner else "nobody owns the next step"
     worth = f"; {notice.amount} {notice.currency} a year depend on it" if notice.amount else ""

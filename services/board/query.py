@@ -193,11 +193,13 @@ async def _candidates(store: Store, present: Generation, id: str) -> dict[str, s
         [raw] = await store.ask([("ZRANGEBYLEX", key, *bounds, "LIMIT", 0, CANDIDATES)])
     ids = [one.decode() for one in raw]
     named = await _fields(present, {one: ["name"] for one in ids})
-    found = {one.casefold(): one for one in ids}
+    found: dict[str, str] = {}
     for one, fields in named.items():
         match fields.get("name"):
             case Name(name=str() as name):
-                found.setdefault(name.casefold(), f"{one} ({plain(name)})")
+                shown = f"{one} ({plain(name)})"
+                found.setdefault(name.casefold(), shown)
             case _:
-                pass
+                shown = one
+        found[one.casefold()] = shown
     return found

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from services.demo.stack import PROCESSES, Stack, started
 from services.handoff import report
 from services.handoff.app import read_policy
 from services.ingest import clock as marks
-from services.ingest import importer, runs, sources
+from services.ingest import importer, sources
 from services.runtime import clock, log
 
 READY_SECONDS, WITHHELD_READY_SECONDS = 45.0, 15.0
@@ -63,17 +63,23 @@ async def show(policy: Path, wishes: Wishes, stopping: asyncio.Event) -> int:
     """
     stream = sys.stderr if wishes.as_json else sys.stdout
     console = Console(file=stream, width=None if stream.isatty() else WIDTH)
-    code, outcomes = REFUSED, list[Outcome]()
     try:
         code, outcomes = await Demo(policy, wishes, stopping, console).run()
-    finally:
+    except OperatorError:
         if wishes.as_json:
-            told = [
-                {"name": one.name, "seen": one.seen, "seconds": None if one.seconds is None else round(one.seconds, 3)}
-                for one in outcomes
-            ]
-            sys.stdout.write(json.dumps({"effects": told, "exit": code}, indent=2) + "\n")
+            sys.stdout.write(_as_json(REFUSED, []))
+        raise
+    if wishes.as_json:
+        sys.stdout.write(_as_json(code, outcomes))
     return code
+
+
+def _as_json(code: int, outcomes: Sequence[Outcome]) -> str:
+    told = [
+        {"name": one.name, "seen": one.seen, "seconds": None if one.seconds is None else round(one.seconds, 3)}
+        for one in outcomes
+    ]
+    return json.dumps({"effects": told, "exit": code}, indent=2) + "\n"
 
 
 class Demo:
@@ -155,8 +161,13 @@ class Demo:
             self._screen.say("Without a clock no run is named and nothing becomes due: there is nothing to show.")
             return nothing
         patience = WITHHELD_READY_SECONDS if self._wishes.without else READY_SECONDS
-        late, said = await asyncio.gather(stack.ready(patience, self._stopping), self._imported(stack, folder, sold))
-        self._screen.say(said)
+        importing = asyncio.create_task(self._imported(stack, folder, sold))
+        try:
+            late = await stack.ready(patience, self._stopping)
+            self._screen.say(await importing)
+        finally:
+            importing.cancel()
+            await asyncio.wait([importing], timeout=CLOSE_SECONDS)
         if late:
             self._screen.say(f"Not ready within {patience:.0f} s: {', '.join(late)}.")
         deadline = clock.elapsed() + WAIT_SECONDS
@@ -169,24 +180,14 @@ class Demo:
         return nothing
 
     async def _imported(self, stack: Stack, folder: Path, sold: list[company.Sale]) -> str:
-        """Import the history, for as long as that may take; what became of it, in words."""
+        """Import the history; what became of it, in words."""
         export, mapping = company.write(folder, self._agreed, sold)
-        giving_up = asyncio.Event()
-
-        async def patience() -> None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), IMPORT_SECONDS)
-            giving_up.set()
-
-        waiting = asyncio.create_task(patience())
         try:
             summary = await importer.import_file(
-                stack.settings, export, mapping, report=lambda _: None, stopping=giving_up
+                stack.settings, export, mapping, report=lambda _: None, stopping=self._stopping
             )
-        except runs.ImportRefused as error:
+        except OperatorError as error:
             return f"The history could not be imported: {error}"
-        finally:
-            waiting.cancel()
         return f"Imported {company.HISTORY_DAYS} days of {summary.accounts} accounts: {summary.sentence}."
 
     # -- the present ---------------------------------------------------------------------------------------------
@@ -194,18 +195,22 @@ class Demo:
     @asynccontextmanager
     async def _watching(self, stack: Stack, driver: Driver, arrivals: Path) -> AsyncIterator[None]:
         """The screen follows the receiver's log and the attention list while the block runs."""
-        tasks = [asyncio.create_task(self._alerts(driver, arrivals)), asyncio.create_task(self._attention(stack))]
+        over = asyncio.Event()
+        tasks = [
+            asyncio.create_task(self._alerts(driver, arrivals, over)),
+            asyncio.create_task(self._attention(stack, over)),
+        ]
         try:
             yield
         finally:
+            over.set()  # a cancellation may be swallowed on its way
             for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                await _closed(task)
 
-    async def _alerts(self, driver: Driver, arrivals: Path) -> None:
+    async def _alerts(self, driver: Driver, arrivals: Path, over: asyncio.Event) -> None:
         causes = {effect.told: effect.cause for effect in self._effects}
         shown = 0
-        while True:
+        while not over.is_set():
             for entry in receiver.entries(arrivals)[shown:]:
                 shown += 1
                 # The clock was held there until it came; by now it may have gone on.
@@ -213,8 +218,8 @@ class Demo:
                 self._screen.alert(Arrival(at, entry, effects.seconds(driver.caused.get(at), entry)))
             await asyncio.sleep(ARRIVALS_SECONDS)
 
-    async def _attention(self, stack: Stack) -> None:
-        while True:
+    async def _attention(self, stack: Stack, over: asyncio.Event) -> None:
+        while not over.is_set():
             try:
                 self._screen.needs, self._screen.trouble = await needs(stack.settings, self._agreed), ""
             except OperatorError as error:
@@ -268,9 +273,9 @@ class Demo:
 
 
 async def _closed(task: "asyncio.Task[None]") -> None:
-    """Wait until a task has ended, but not for ever; an error that it ended with was told by `check`."""
+    """Wait until a task that was told to end has, but not for ever. An error of the clock's was told by `check`."""
     done, _ = await asyncio.wait([task], timeout=CLOSE_SECONDS)
     if not done:
         task.cancel()
-    with suppress(Exception, asyncio.CancelledError):
-        await task
+    elif not task.cancelled():
+        task.exception()

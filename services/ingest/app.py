@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -73,7 +74,8 @@ async def _serve(settings: Settings, maps: Mapping[str, Rules], stopping: asynci
         running.enter_context(serve_metrics(settings.http_port, metrics, lambda: receiver.is_ready))
         log.get().info("serving", url=url, public=settings.public_url or url, maps=sorted(maps))
         told = asyncio.ensure_future(stopping.wait())
-        ended = asyncio.ensure_future(asyncio.wait([told, followed], return_when=asyncio.FIRST_COMPLETED))
+        either: list[asyncio.Future[Any]] = [told, followed]
+        ended = asyncio.ensure_future(asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED))
         await http.serve(http.application(receiver), listener, ended)
         told.cancel()
         if followed.done():

@@ -4,7 +4,7 @@ StaleReader    what is known can no longer be kept up to date
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -159,21 +159,17 @@ class Homes:
 
 
 @asynccontextmanager
-async def known(settings: Settings) -> AsyncIterator[tuple[Homes, asyncio.Task[None]]]:
-    """Homes read to the end and kept up to date by a task, which only ends when it cannot. Raises BrokerAway."""
+async def known(settings: Settings) -> AsyncIterator[tuple[Homes, "asyncio.Future[list[None]]"]]:
+    """Homes read to the end, and what keeps them up to date: it ends only with an error. Raises BrokerAway."""
     homes = Homes(settings)
     async with kafka.tail(settings) as tail, kafka.tail(settings) as marks:
         begun = clock.elapsed()
         await homes.read(tail, (IDENTITY, SOURCES))
         log.get().info("homes read", homes=len(homes.mappings), seconds=round(clock.elapsed() - begun, 1))
         following = [homes.follow(tail)] + ([homes.follow_clock(marks)] if settings.simulated else [])
-        task = asyncio.ensure_future(_together(following))
+        task = asyncio.gather(*map(asyncio.create_task, following))
         try:
             yield homes, task
         finally:
             task.cancel()
             await asyncio.wait([task])
-
-
-async def _together(following: Sequence[Coroutine[None, None, None]]) -> None:
-    await asyncio.gather(*following)

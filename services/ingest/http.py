@@ -202,7 +202,7 @@ class Receiver:
         if source is None:
             raise _unsigned()
         sender = self._registered(visit, source)
-        items = _items(visit.request, content)
+        items = items_of(visit.request, content)
         return await self._settled(visit, decide.cloud_events(items, sender, self._homes.mappings, visit.arrival))
 
     async def _hubspot(self, visit: Visit, content: bytes) -> Response:
@@ -303,7 +303,7 @@ def _told(accepted: Accepted, *, is_dry: bool) -> dict[str, Any]:
     return told
 
 
-def _items(request: Request, content: bytes) -> Sequence[bytes]:
+def items_of(request: Request, content: bytes) -> Sequence[bytes]:
     """The CloudEvents in a request, whichever way they are sent."""
     headers = request.headers
     shape = body.shape(headers.get("content-type", ""))

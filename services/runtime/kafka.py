@@ -28,6 +28,7 @@ from aiokafka.partitioner import murmur2
 
 from services.core.errors import OperatorError
 from services.runtime import clock
+from services.runtime.patience import hold_empty_fetches
 from services.runtime.settings import Settings
 
 Key = bytes | None
@@ -180,6 +181,7 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     except KafkaConnectionError:
         await _bounded(consumer.stop())
         raise BrokerAway(f"no Kafka broker answers at {settings.kafka}; is STEWARD_KAFKA right?") from None
+    hold_empty_fetches(consumer)
     try:
         yield consumer
     finally:
@@ -393,16 +395,12 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         await _bounded(self._producer.stop())
 
-    async def put(
-        self, topic: object, key: str, value: bytes, headers: Sequence[Header] = ()
-    ) -> "asyncio.Future[object]":
+    async def put(self, topic: object, key: str, value: bytes, headers: Sequence[Header] = ()) -> "asyncio.Future[Any]":
         """Queue one record; the future resolves with the broker's acknowledgement."""
         name = self._settings.topic(str(topic))
         raw = key.encode()
         partition = partition_of(raw, self._settings.partitions)
-        future: asyncio.Future[object] = await self._producer.send(
-            name, value, raw, partition=partition, headers=headers
-        )
+        future: asyncio.Future[Any] = await self._producer.send(name, value, raw, partition=partition, headers=headers)
         return future
 
     async def deliver(self, records: Sequence[Outgoing], seconds: float) -> None:

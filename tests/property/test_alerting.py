@@ -12,7 +12,7 @@ from schemas.envelope import Event
 from schemas.handoffs import HandoffChanged, SlaBreached, SlaRetracted
 from schemas.policies import AlertRules
 from services.alerting.message import body
-from services.alerting.model import Attempt, Outcome
+from services.alerting.model import Attempt, Notice, Outcome
 from services.core.policy import Policies
 from tests.alerting_timeline import BROKEN, OK, SILENT, Office, rules, upserted, won
 from tests.builders import fact, minute, policies, policy
@@ -68,9 +68,9 @@ class Standing:
 
 @dataclass
 class Heard:
-    """What a receiver who keeps each key once has heard: (recipient, endpoint) → (what, transition, alert), in order."""
+    """What a receiver who keeps each key once has heard: (recipient, endpoint) → its notices, in order."""
 
-    words: dict[tuple[str, str], list[tuple[str, str, str]]] = field(default_factory=dict)
+    words: dict[tuple[str, str], list[Notice]] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)
     keys: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -81,13 +81,13 @@ class Heard:
             return
         self.bodies[attempt.delivery] = said
         for notice in attempt.notices:
-            self.words.setdefault((attempt.recipient, attempt.endpoint), []).append(
-                (notice.what, notice.transition, notice.alert)
-            )
+            self.words.setdefault((attempt.recipient, attempt.endpoint), []).append(notice)
             self.keys[notice.notice, attempt.endpoint] += 1
 
 
-def play(data: st.DataObject, events: Sequence[Event], max_age_hours: float) -> tuple[Office, Heard]:
+def play(  # noqa: C901  # one case for each thing that may happen
+    data: st.DataObject, events: Sequence[Event], max_age_hours: float
+) -> tuple[Office, Heard]:
     """The events reach alerting in any batches and some twice, while desks, courier and clock do as they like."""
     heard = Heard()
     fails = data.draw(st.integers(0, 3), label="attempts that fail")
@@ -139,16 +139,20 @@ def test_every_breach_is_told_once_and_before_it_is_taken_back(data: st.DataObje
         for endpoint in ("log", "webhook"):
             words = heard.words.get((person, endpoint), [])
             for transition, breach in truth.breaches.items():
-                of_it = [what for what, other, _ in words if other == transition]
+                of_it = [word.what for word in words if word.transition == transition]
                 assert of_it[:1] == ["raised"], f"{person} did not hear of {transition}"
                 assert "retracted" not in of_it
-                ended = any(what == "resolved" for what, _, alert in words if alert == breach.data.alert)
-                assert (ended or breach.data.accepted is not None) == (breach.data.handoff in truth.over)
+                is_over = any(says_it_is_over(word) for word in words if word.alert == breach.data.alert)
+                assert is_over == (breach.data.handoff in truth.over)
             for transition in truth.disproved:
-                of_it = [what for what, other, _ in words if other == transition]
+                of_it = [word.what for word in words if word.transition == transition]
                 assert of_it[:1] in ([], ["raised"])
                 assert of_it[-1:] in ([], ["retracted"]), f"{person} was left with {transition}"
                 assert of_it.count("retracted") <= 1
+
+
+def says_it_is_over(word: Notice) -> bool:
+    return word.what == "resolved" or word.accepted is not None
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,10 +1,14 @@
 """Stories of alerts on simulated time, from verdict to delivered message and back."""
 
+from itertools import pairwise
+
 import pytest
 
 from schemas import alerts, notices
+from services.alerting.model import Attempt, Outcome
 from services.core.instants import DAY, HOUR, MINUTE, SECOND
 from tests.alerting_timeline import BROKEN, BUSY, GONE, OK, SILENT, Office, changed, retracted, verdict
+from tests.builders import minute
 
 
 def notice_ids(office: Office) -> list[str]:
@@ -246,6 +250,21 @@ def test_a_retraction_takes_its_alert_out_of_the_digest() -> None:
     assert [[notice.handoff for notice in attempt.notices] for attempt in office.sent] == [["deal-2"]]
 
 
+def test_a_retraction_takes_its_alert_out_of_a_digest_that_waits_its_turn() -> None:
+    office = Office().until(50)
+    office.hears(verdict("at_risk", 45, owner="loner"))
+    office.desk_reads("loner")  # and the courier takes its time
+    office.at = minute(60 + 25 * 60)
+    office.hears(verdict(owner="loner"), verdict(owner="loner", name="deal-2"))
+    office.desk_reads("loner")
+    office.at = minute(60 + 25 * 60 + 1)
+    office._fire()
+    office.hears(retracted(owner="loner"))
+    office.settles()
+    told = [[(notice.stage, notice.handoff) for notice in attempt.notices] for attempt in office.sent]
+    assert told == [[("at_risk", "deal-1")], [("breached", "deal-2")]]
+
+
 def test_a_retraction_after_the_digest_is_told_singly() -> None:
     office = Office().until(60 + 25 * 60)
     office.hears(verdict(owner="loner"))
@@ -266,11 +285,16 @@ def test_without_a_clock_nothing_is_too_old() -> None:
 def test_failed_attempts_are_repeated_by_the_plan_under_one_key() -> None:
     office = Office(answer=lambda _attempt: SILENT).until(60)
     times = []
-    office.answer = lambda _attempt: times.append(office.at) or SILENT  # type: ignore[func-returns-value]
+
+    def answer(_attempt: Attempt) -> Outcome:
+        times.append(office.at)
+        return SILENT
+
+    office.answer = answer
     office.hears(verdict("at_risk"))
     office.settles()
     office.until(60 + 30 * 60)
-    pauses = [after - before for before, after in zip(times, times[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(times)]
     plan = [5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR]
     assert all(max(SECOND, most // 10) <= pause <= most for pause, most in zip(pauses, plan, strict=True))
     assert office.failed() == [("ada", 8, "gave_up")]

@@ -3,6 +3,7 @@
 WebhookError    the settings name no endpoint that could be used
 """
 
+import errno
 import socket
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -104,7 +105,7 @@ class PublicResolver(AbstractResolver):
         public = [one for one in found if is_public(one["host"])]
         if not public:
             addresses = ", ".join(one["host"] for one in found)
-            raise AddressRefused(f"{host} stands for {addresses}, which is not public")
+            raise AddressRefused(errno.EACCES, f"{host} stands for {addresses}, which is not public")
         return public
 
     async def close(self) -> None:

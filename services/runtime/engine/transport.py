@@ -8,6 +8,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from services.runtime.engine.partition import Raw
+from services.runtime.patience import hold_empty_fetches
 
 FETCH_WAIT_MS = 50
 FETCH_BYTES = 4 << 20
@@ -35,6 +36,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._max_partition_fetch_bytes = FETCH_BYTES
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        hold_empty_fetches(self._ensure_consumer())
 
     async def is_member(self, generation: int) -> bool:
         """Does the group still count this process as a member of this generation?"""
