@@ -1,11 +1,14 @@
-"""What `steward check` looks at: settings, policy, broker, topics and Redis, each answered by a sentence."""
+"""What `steward check` looks at: settings, policy, maps, alerts, broker, Redis, each answered by a sentence."""
 
 import asyncio
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 from schemas.topics import BUILT
+from services.alerting.channels.webhook import Webhook
 from services.core.errors import OperatorError
 from services.handoff.app import read_policy
+from services.ingest.app import check_secrets, read_maps
 from services.runtime import kafka, redis, settings
 from services.runtime.settings import Settings
 
@@ -23,7 +26,7 @@ def findings() -> Iterator[Finding]:
         yield from ((False, line) for line in str(error).splitlines())
         return
     yield True, f"settings: {len(type(loaded).model_fields)} read"
-    for look in (_policy, _broker, _redis):
+    for look in (_policy, _maps, _alerts, _broker, _redis):
         yield from _looked(look, loaded)
 
 
@@ -38,6 +41,21 @@ def _policy(loaded: Settings) -> str:
     policy = read_policy(loaded.policy)
     legs = sum(len(kind.legs) for kind in policy.handoffs.values())
     return f"policy {loaded.policy}: version {policy.version}, {len(policy.handoffs)} kinds, {legs} legs"
+
+
+def _maps(loaded: Settings) -> str:
+    check_secrets(loaded)
+    maps = read_maps(loaded.mappings)
+    unnamed = ", ".join(sorted(maps.keys() - loaded.source_secrets.keys()))
+    lacking = f"; without a secret in STEWARD_SOURCE_SECRETS: {unnamed}" if unnamed else ""
+    return f"maps of webhooks in {loaded.mappings}: {', '.join(maps) or 'none'}{lacking}"
+
+
+def _alerts(loaded: Settings) -> str:
+    if loaded.alert_url is None:
+        return "alerts are only logged; STEWARD_ALERT_URL names an endpoint"
+    Webhook(loaded)
+    return f"alerts go to {urlsplit(loaded.alert_url).hostname}, signed with {len(loaded.alert_secrets)} secrets"
 
 
 def _broker(loaded: Settings) -> str:

@@ -1,1 +1,1 @@
-"""One command that shows the product: everything started here, a small log imported, the breaches as they come."""
+"""One command that shows the product: a company lives two days in half a minute, and its alerts are judged."""

@@ -16,9 +16,9 @@ from schemas.sources import SYSTEM_OF_RECORD
 from services.core.errors import OperatorError
 from services.core.instants import MINUTE
 from services.demo import company, effects, receiver, story
-from services.demo.attention import breached, needs
 from services.demo.driver import Driver, SimulatedTime
 from services.demo.effects import Outcome
+from services.demo.listed import breached, needs
 from services.demo.screen import WIDTH, Arrival, Screen
 from services.demo.stack import PROCESSES, Stack, started
 from services.handoff import report
@@ -28,8 +28,7 @@ from services.ingest import importer, sources
 from services.runtime import clock, log
 
 READY_SECONDS, WITHHELD_READY_SECONDS = 45.0, 15.0
-IMPORT_SECONDS = 20.0
-WAIT_SECONDS = 10.0
+WAIT_SECONDS, WITHHELD_WAIT_SECONDS = 10.0, 5.0  # for an effect
 LOOK_SECONDS, ARRIVALS_SECONDS, LINGER_SECONDS = 0.25, 0.05, 1.0
 CLOSE_SECONDS = 5.0
 BEFORE = 30 * MINUTE  # before the first morning's work the clock stands here
@@ -88,6 +87,7 @@ class Demo:
     def __init__(self, policy: Path, wishes: Wishes, stopping: asyncio.Event, console: Console) -> None:
         self._wishes = wishes
         self._stopping = stopping
+        self._patience = WITHHELD_WAIT_SECONDS if wishes.without else WAIT_SECONDS
         self._policy = company.with_people(read_policy(policy))
         self._agreed = company.agreement(self._policy)
         self._posts = story.posts(self._agreed)
@@ -125,7 +125,7 @@ class Demo:
             await _closed(ticking)
 
     async def _shown(self, stack: Stack, folder: Path, arrivals: Path) -> tuple[int, list[Outcome]]:
-        driver = Driver(self._agreed, self._time, self._screen.news, stack, arrivals, self._stopping)
+        driver = Driver(self._agreed, self._time, self._screen.news, stack, arrivals, self._patience, self._stopping)
         async with self._watching(stack, driver, arrivals):
             outcomes = [await self._past(stack, folder)]
             if not self._stopping.is_set() and "clock" not in self._wishes.without:
@@ -170,7 +170,7 @@ class Demo:
             await asyncio.wait([importing], timeout=CLOSE_SECONDS)
         if late:
             self._screen.say(f"Not ready within {patience:.0f} s: {', '.join(late)}.")
-        deadline = clock.elapsed() + WAIT_SECONDS
+        deadline = clock.elapsed() + self._patience
         while not self._stopping.is_set() and clock.elapsed() < deadline:
             stack.check()
             rows = (await report.read(stack.settings)).items()
@@ -246,7 +246,7 @@ class Demo:
         """Whether the attention list shows what nobody has accepted, and nothing else."""
         right = story.open_ones(self._agreed)
         sentence = f"the attention list shows as breached exactly {', '.join(sorted(right))}"
-        deadline = clock.elapsed() + (WAIT_SECONDS if not self._wishes.without else 0)
+        deadline = clock.elapsed() + self._patience
         while True:
             with suppress(OperatorError):
                 if breached(await needs(stack.settings, self._agreed)) == right:
@@ -263,6 +263,7 @@ class Demo:
             f"  export STEWARD_KAFKA={settings.kafka} STEWARD_REDIS={settings.redis} "
             f"STEWARD_PARTITIONS={settings.partitions}\n"
             "  steward attention; steward handoffs report; steward ingest runs\n"
+            f"Webhooks are received at {stack.ingest_url}, alerts at {settings.alert_url}.\n"
             "Ctrl-C ends it."
         )
         with self._screen.shown():

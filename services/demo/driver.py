@@ -24,8 +24,8 @@ STEPS = 6  # in a quarter of the target: ten minutes where that is an hour
 MARK_SECONDS = 10.0
 RESEND_SECONDS = 0.1
 LOOK_SECONDS = 0.03
-# How long an answer and an effect may take; after the first that did not come, nobody waits so long again.
-ANSWER_SECONDS, EFFECT_SECONDS, IMPATIENCE_SECONDS = 5.0, 10.0, 0.3
+# How long an answer may take; after the first answer or effect that did not come, nobody waits so long again.
+ANSWER_SECONDS, IMPATIENCE_SECONDS = 5.0, 0.3
 ACCEPTED, UNAUTHORIZED = 202, 401
 SHOWN = 200  # characters of an answer that was not expected
 
@@ -62,7 +62,7 @@ class SimulatedTime:
 
 
 class Driver:
-    """One telling of the story; `log` is the receiver's.
+    """One telling of the story; `log` is the receiver's, `patience` how many seconds an effect may take.
 
     `caused` is when each cause was there, by the wall clock: a request acknowledged, or the mark begun that made
     something due. `answered` are the requests that were answered as they should be.
@@ -75,6 +75,7 @@ class Driver:
         news: Callable[[str], None],
         stack: Stack,
         log: Path,
+        patience: float,
         stopping: asyncio.Event,
     ) -> None:
         self.caused: dict[Instant, Instant] = {}
@@ -86,7 +87,7 @@ class Driver:
         self._log = log
         self._stopping = stopping
         self._answer_seconds = ANSWER_SECONDS
-        self._effect_seconds = EFFECT_SECONDS
+        self._effect_seconds = patience
 
     async def tell(self, posts: Sequence[Post], effects: Sequence[Effect], until: Instant) -> None:
         """Everything up to an instant, in order of time. Raises ClockStands and what `check` of the stack raises."""

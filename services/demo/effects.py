@@ -66,11 +66,6 @@ def expected(agreed: Agreement) -> list[Effect]:
     return sorted(found, key=lambda effect: effect.cause)
 
 
-def alarms(effects: Sequence[Effect], posted: set[Instant]) -> list[Instant]:
-    """The instants at which the clock alone brings something about."""
-    return sorted({effect.cause for effect in effects} - posted)
-
-
 def _messages(agreed: Agreement, one: Live) -> Iterator[tuple[Told, Instant]]:
     """Who is told what of a sale, and when the cause is there."""
     sale, calendar = one.sale, agreed.calendar

@@ -5,6 +5,7 @@ It shares no code with what sends: the signature is checked as the Standard Webh
 
 import hmac
 import json
+import socket
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from aiohttp import web
 from services.core.errors import OperatorError
 from services.core.instants import SECOND, Instant
 from services.runtime import clock
-from services.runtime.embedded.ports import HOST, pick_port
+from services.runtime.embedded.ports import HOST
 
 # It guards nothing but one showing on this machine.
 SECRET = "whsec_" + b64encode(b"the secret of the demo's endpoint").decode()
@@ -82,11 +83,18 @@ async def receiving(log: Path) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        port = pick_port(PORT)
-        await web.TCPSite(runner, HOST, port, reuse_address=True).start()
-        yield f"http://{HOST}:{port}{PATH}"
+        listener = _listener()
+        await web.SockSite(runner, listener).start()
+        yield f"http://{HOST}:{listener.getsockname()[1]}{PATH}"
     finally:
         await runner.cleanup()
+
+
+def _listener() -> socket.socket:
+    try:
+        return socket.create_server((HOST, PORT))
+    except OSError:  # another program has it
+        return socket.create_server((HOST, 0))
 
 
 def _begin(log: Path) -> None:

@@ -94,7 +94,7 @@ class Screen:
         self._alerts.append(arrival)
         if not self._is_live:
             label, _, text, seconds = self._told(arrival)
-            recipient = str(arrival.entry.data.get("recipient"))
+            recipient = str(arrival.entry.data.get("recipient", "?"))
             self.say(f"{self._clock(arrival.at)}    -> {recipient:<6} {label:<10}  {text}  {seconds}".rstrip())
 
     def attention(self) -> None:
@@ -121,7 +121,7 @@ class Screen:
         alerts = min(ALERTS, (room - news) // 2)
         needs = min(NEEDS, room - news - alerts)
         now = self._agreed.local(self._now())
-        title = f"Steward   {now:%a %d %b %Y %H:%M} simulated ({self._agreed.calendar.zone})"
+        title = f"Steward   {now:%a %d %b %Y %H:%M} (simulated)"
         parts: list[RenderableType] = [
             Text(f"{title}   {self._arrived} of {self._whole} messages arrived", style="bold"),
             self._rule("Who needs somebody now"),
@@ -144,7 +144,7 @@ class Screen:
             return Text(self.trouble)
         if not self.needs:
             return Text("nobody")
-        grid = _grid(5)
+        grid = _grid(self._console.width - 58, None, None, None, None)  # the others need so much
         for number, need in enumerate(self.needs):
             if number == most - 1 and len(self.needs) > most:
                 grid.add_row(f"and {len(self.needs) - number} more")
@@ -155,10 +155,10 @@ class Screen:
     def _arrivals(self, most: int) -> RenderableType:
         if not self._alerts:
             return Text("none yet")
-        grid = _grid(5)
+        grid = _grid(None, None, None, self._console.width - 39, None)
         for arrival in list(self._alerts)[-most:]:
             label, style, text, seconds = self._told(arrival)
-            recipient = str(arrival.entry.data.get("recipient"))
+            recipient = str(arrival.entry.data.get("recipient", "?"))
             grid.add_row(self._clock(arrival.at), recipient, Text(label, style=style), text, seconds)
         return grid
 
@@ -183,10 +183,11 @@ class Screen:
         return f"{self._agreed.local(at):{DAY}}"
 
 
-def _grid(columns: int) -> Table:
+def _grid(*widest: int | None) -> Table:
+    """Columns that are as wide as what stands in them, but not wider than this."""
     grid = Table.grid(padding=(0, 2))
-    for _ in range(columns):
-        grid.add_column(no_wrap=True, overflow="ellipsis")
+    for width in widest:
+        grid.add_column(no_wrap=True, overflow="ellipsis", max_width=None if width is None else max(8, width))
     return grid
 
 

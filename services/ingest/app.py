@@ -13,6 +13,7 @@ from schemas.topics import BUILT, CLOCK, Topic
 from services.ingest import homes, http
 from services.ingest.outlet import LETTERS, Outlet
 from services.ingest.providers.hubspot import Rules
+from services.ingest.receiver import Receiver
 from services.ingest.signature import PREFIX, is_secret
 from services.runtime import documents, kafka, log, service
 from services.runtime.documents import DocumentError
@@ -67,16 +68,17 @@ async def _serve(settings: Settings, maps: Mapping[str, Rules], stopping: asynci
         known, followed = await running.enter_async_context(homes.known(settings))
         for source in settings.source_secrets:
             if known.sender(source) is None:
-                log.get().warning(f"run `steward source register {source}`: it has a secret and is no source yet")
+                log.get().warning("a source with a secret is not registered", run=f"steward source register {source}")
         listener = http.listen(settings.ingest_host, settings.ingest_port)
-        url = f"http://{settings.ingest_host}:{listener.getsockname()[1]}"
-        receiver = http.Receiver(settings, maps, known, out, metrics, url)
+        host = f"[{settings.ingest_host}]" if ":" in settings.ingest_host else settings.ingest_host
+        url = f"http://{host}:{listener.getsockname()[1]}"
+        receiver = Receiver(settings, maps, known, out, metrics, url)
         running.enter_context(serve_metrics(settings.http_port, metrics, lambda: receiver.is_ready))
         log.get().info("serving", url=url, public=settings.public_url or url, maps=sorted(maps))
         told = asyncio.ensure_future(stopping.wait())
         either: list[asyncio.Future[Any]] = [told, followed]
         ended = asyncio.ensure_future(asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED))
-        await http.serve(http.application(receiver), listener, ended)
+        await http.serve(http.application(settings, receiver, metrics), listener, ended)
         told.cancel()
         if followed.done():
             await followed  # it ends only by an error, and that is ours to tell

@@ -172,4 +172,4 @@ async def known(settings: Settings) -> AsyncIterator[tuple[Homes, "asyncio.Futur
             yield homes, task
         finally:
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.gather(task, return_exceptions=True)

@@ -4,6 +4,7 @@ import re
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest, digest
 
@@ -93,6 +94,7 @@ def _parted(versioned: str) -> tuple[str, str, str]:
     return versioned.partition(",")
 
 
+@lru_cache(maxsize=256)
 def _key(secret: str) -> bytes:
     """The bytes behind `whsec_…`, padded or not; none where it is no such secret."""
     text = secret.removeprefix(PREFIX).rstrip("=")

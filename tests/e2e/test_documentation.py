@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.embedded.ports import pick_port
 from services.runtime.embedded.server import Server
 from services.runtime.settings import Settings
 from tests.pipeline import ROOT
@@ -18,20 +19,26 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow
-def test_the_readmes_shell_blocks_import_a_log_and_find_its_breach(noida: Server, prefix: str, tmp_path: Path) -> None:
+def test_the_readmes_shell_blocks_import_a_log_find_its_breach_and_go_live(
+    noida: Server, redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    port = str(pick_port())
     scripts = Path(sys.executable).parent
     environment = {
         **os.environ,
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "STEWARD_KAFKA": noida.bootstrap,
+        "STEWARD_REDIS": redis_url,
         "STEWARD_PREFIX": prefix,
+        "STEWARD_INGEST_PORT": port,
+        "STEWARD_MAPPINGS": str(ROOT / "deploy/mapping"),
         "STEWARD_SESSION_SECONDS": "6",
         "STEWARD_POLICY": str(ROOT / "deploy/policy/steward.yaml"),
     }
     said = tmp_path / "said"
     with said.open("w") as output:
         shell = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", "\n".join(BLOCKS)],
+            ["bash", "-euo", "pipefail", "-c", "\n".join(BLOCKS).replace(":8080", f":{port}")],
             cwd=tmp_path,
             env=environment,
             stdout=output,
@@ -39,7 +46,7 @@ def test_the_readmes_shell_blocks_import_a_log_and_find_its_breach(noida: Server
             start_new_session=True,
         )
     try:
-        code = shell.wait(120)
+        code = shell.wait(180)
     finally:
         os.killpg(shell.pid, signal.SIGKILL)  # the services that the script left in the background
     lines = said.read_text().splitlines()
@@ -47,6 +54,7 @@ def test_the_readmes_shell_blocks_import_a_log_and_find_its_breach(noida: Server
     row = next(line for line in lines if "sale_to_onboarding" in line)
     assert re.findall(r"\d+", row) == ["2", "1", "1", "1", "0"]
     assert any(line.startswith("ok") and "policy" in line for line in lines)
+    assert any("D-3" in line and "48,000" in line for line in lines)
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from services.runtime.embedded.broker import start_broker
 from services.runtime.embedded.server import Server
-from tests.pipeline import running, wait_until
 from tests.integration.senders import event, register, serve, settings
+from tests.pipeline import running, wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
