@@ -198,11 +198,8 @@ def _take_state(draft: _Draft, event: handoffs.HandoffChanged, arrived: Instant)
     accepted = instant_of(said.accepted)
     # A cancellation's own time is not said; it is the last fact's, or an earlier one.
     over = instant(event.time) if accepted is None else accepted
-    if accepted is None:
+    if accepted is None:  # kept also if an earlier acceptance comes to light: verdicts say that themselves
         draft.case = replace(draft.case, cancelled={**draft.case.cancelled, said.handoff: (over, max(over, arrived))})
-    elif said.handoff in draft.case.cancelled:  # an earlier acceptance came to light
-        others = {name: when for name, when in draft.case.cancelled.items() if name != said.handoff}
-        draft.case = replace(draft.case, cancelled=others)
     dues = {leg.leg: instant_of(leg.due) for leg in said.legs}
     for name, known in list(draft.case.alerts.items()):
         if known.handoff == said.handoff:

@@ -92,7 +92,6 @@ class Driver:
     async def tell(self, posts: Sequence[Post], effects: Sequence[Effect], until: Instant) -> None:
         """Everything up to an instant, in order of time. Raises ClockStands and what `check` of the stack raises."""
         requests: Mapping[Instant, Post] = {post.at: post for post in posts}
-        wanted = list(effects)
         async with ClientSession(timeout=ClientTimeout(total=10.0), trust_env=False) as session:
             for at in sorted({*requests, *(effect.cause for effect in effects)}):
                 await self.advance(at)
@@ -102,7 +101,7 @@ class Driver:
                     self.caused[at] = self._time.taken
                 if at in requests and await self._send(session, requests[at]):
                     self.caused[at] = clock.now()
-                await self._seen([effect for effect in wanted if effect.cause == at])
+                await self._seen([effect for effect in effects if effect.cause == at])
         await self.advance(until)
 
     async def advance(self, to: Instant) -> None:

@@ -1,6 +1,7 @@
 """Wires ingest over HTTP: settings and maps checked, topics made, homes read, and then served."""
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -66,6 +67,7 @@ async def _serve(settings: Settings, maps: Mapping[str, Rules], stopping: asynci
     async with AsyncExitStack() as running:
         out = await running.enter_async_context(Outlet(settings))
         known, followed = await running.enter_async_context(homes.known(settings))
+        gc.freeze()  # or every full collection would stop us for as long as there are homes
         for source in settings.source_secrets:
             if known.sender(source) is None:
                 log.get().warning("a source with a secret is not registered", run=f"steward source register {source}")

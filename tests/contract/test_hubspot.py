@@ -94,7 +94,9 @@ def test_the_captured_event_is_answered_in_a_batch_and_alone(shared_data: Path) 
     assert (alone.what, alone.original) == (first.what, first.original) == (second.what, second.original)  # type: ignore[union-attr]
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.floats(allow_nan=False)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.floats(allow_nan=False, allow_infinity=False)
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

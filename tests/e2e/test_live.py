@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -94,13 +95,13 @@ def opened(number: int) -> dict[str, Any]:
 
 def told(receiver: Receiver) -> Counter[tuple[str, str, str]]:
     """How many posts there were for each (handoff, recipient, key) about a breach."""
-    return Counter(found for post in receiver.posts if (found := about(post)))
+    return Counter(found for post in receiver.posts if (found := about(post.id, post.body)))
 
 
 @cache
-def about(post: Post) -> tuple[str, str, str] | None:
-    data = post.message["data"]
-    return (data["handoff"], data["recipient"], post.id) if data["stage"] == "breached" else None
+def about(key: str, body: bytes) -> tuple[str, str, str] | None:
+    data = json.loads(body)["data"]
+    return (data["handoff"], data["recipient"], key) if data["stage"] == "breached" else None
 
 
 @pytest.mark.kafka

@@ -39,13 +39,13 @@ people:
 class Installation:
     """The processes of a small installation and the endpoint that it tells."""
 
-    def __init__(self, stack: ExitStack, noida: Server, prefix: str, folder: Path, mode: Mode) -> None:
+    def __init__(self, stack: ExitStack, broker: Server, prefix: str, folder: Path, mode: Mode) -> None:
         policy = folder / "policy.yaml"
         policy.write_text(POLICY)
         self.receiver: Receiver = stack.enter_context(receiving(mode))
         self.pipeline: Pipeline = stack.enter_context(
             running(
-                noida.bootstrap,
+                broker.bootstrap,
                 prefix,
                 folder,
                 steward_policy=str(policy),
@@ -204,14 +204,16 @@ def test_an_endpoint_that_is_gone_is_told_nothing_more(
     assert home.delivered("breached", endpoint="log")
 
 
+@pytest.mark.kafka
+@pytest.mark.slow
 def test_a_desk_that_was_killed_in_the_middle_tells_it_once_more_under_the_same_key(
-    stack: ExitStack, noida: Server, prefix: str, tmp_path: Path
+    stack: ExitStack, kafka: Server, prefix: str, tmp_path: Path
 ) -> None:
-    home = Installation(stack, noida, prefix, tmp_path, "stall then ok")
+    home = Installation(stack, kafka, prefix, tmp_path, "stall then ok")
     home.opens("deal-1")
     wait_until(lambda: home.receiver.of("deal-1"), "an attempt is under way", 60, home.desk)
     home.desk.kill()
-    again = home.pipeline.start("alerting-desk")
+    again = home.start("alerting-desk")
     wait_until(lambda: home.delivered("breached"), "the next desk tells it", 90, again)
     assert set(home.receiver.ids().values()) == {2}
     assert len({post.body for post in home.receiver.posts}) == len(home.receiver.ids())

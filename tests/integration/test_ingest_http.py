@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tests.pipeline import Pipeline, running, wait_until
 @pytest.fixture(scope="module")
 def ingest(noida: Server, prefixes: Iterator[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingest]:
     folder = tmp_path_factory.mktemp("ingest")
-    with running(noida.bootstrap, next(prefixes), folder, **settings()) as pipeline:
+    with running(noida.bootstrap, next(prefixes), folder, **settings(steward_http_port="0")) as pipeline:
         register(pipeline)
         yield serve(pipeline)
 
@@ -317,6 +318,38 @@ def test_neither_secrets_nor_bodies_are_logged(ingest: Ingest) -> None:
     text = ingest.process.log.read_text()
     for secret in [*(one for several in SECRETS.values() for one in several), "a-guess", "umbrella-corporation"]:
         assert secret not in text
+
+
+def metrics(ingest: Ingest) -> dict[str, float]:
+    (served,) = ingest.process.said("metrics served")
+    text = replace(ingest, port=served["port"]).ask("GET", "/metrics").content.decode()
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_requests_and_events_are_counted_by_their_source_once_that_is_known(ingest: Ingest) -> None:
+    before = metrics(ingest)
+    ingest.post([event("n1", subject="crm:deal:80"), event("n2", time="now")])
+    ingest.post(b"{", Authorization="Bearer a-guess")
+    ingest.hubspot([change("hs_next_step", "call", 91)])
+    after = metrics(ingest)
+    grown = {name: after[name] - before.get(name, 0) for name in after if after[name] > before.get(name, 0)}
+    wanted = {
+        'requests_total{code="202",source="crm"}',
+        'events_total{outcome="held",source="crm"}',
+        'events_total{outcome="refused",source="crm"}',
+        'requests_total{code="401",source="unknown"}',
+        'rejections_total{reason="signature",source="unknown"}',
+        'requests_total{code="202",source="hubspot"}',
+        'events_total{outcome="unknown",source="hubspot"}',
+    }
+    counted = {
+        name: number for name, number in grown.items() if name.startswith("steward_ingest_") and "_total" in name
+    }
+    assert counted == {f"steward_ingest_{name}": 1 for name in wanted}
+    assert grown['steward_unknown_types_total{source="hubspot"}'] == 1
+    assert grown['steward_dead_letters_total{processor="ingest",reason="unknown_type",topic="hubspot"}'] == 1
+    assert after["steward_ingest_inflight_bytes"] == 0
 
 
 # ---------------------------------------------------------------- its life

@@ -222,6 +222,14 @@ def test_a_breach_of_what_was_cancelled_meanwhile_is_followed_by_its_end() -> No
     assert office.told("ada") == ["raised breached", "resolved breached"]
 
 
+def test_an_outdated_state_that_is_heard_again_opens_nothing() -> None:
+    office = Office()
+    office.hears(changed("accepted", 95), changed("cancelled", 90), changed("accepted", 95))
+    office.hears(verdict())
+    office.settles()
+    assert office.told("ada") == ["raised breached", "resolved breached"]
+
+
 def test_each_leg_of_a_handoff_is_an_alert_of_its_own() -> None:
     office = Office()
     office.hears(verdict(owner="loner"), verdict(owner="loner", leg="slow"), verdict(owner="loner", name="deal-2"))
