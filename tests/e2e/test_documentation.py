@@ -54,13 +54,15 @@ def test_the_readmes_shell_blocks_import_a_log_find_its_breach_and_go_live(
     row = next(line for line in lines if "sale_to_onboarding" in line)
     assert re.findall(r"\d+", row) == ["2", "1", "1", "1", "0"]
     assert any(line.startswith("ok") and "policy" in line for line in lines)
-    assert any("D-3" in line and "48,000" in line for line in lines)
+    assert any("D-3" in line for line in lines)
+    assert any("48,000" in line for line in lines)
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(STEWARD_\w+)` \|([^|]*)\|", README, re.MULTILINE))
     defaults = {
-        f"STEWARD_{name.upper()}": "" if field.default is None else str(field.default)
+        f"STEWARD_{name.upper()}": "" if default is None else str(default)
         for name, field in Settings.model_fields.items()
+        for default in [field.get_default(call_default_factory=True, validated_data={})]
     }
     assert {name: value.strip() for name, value in rows.items()} == defaults

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from schemas import alerts, notices
+from services.alerting.desk import WAITING_LIMIT
 from services.alerting.model import Attempt, Outcome
 from services.core.instants import DAY, HOUR, MINUTE, SECOND
 from tests.alerting_timeline import BROKEN, BUSY, GONE, OK, SILENT, Office, changed, retracted, verdict
@@ -395,7 +396,7 @@ def test_an_account_keeps_a_thousand_alerts_and_lets_settled_ones_go_first() -> 
 
 def test_more_than_a_record_can_hold_is_refused_and_recorded() -> None:
     office = Office(answer=lambda _attempt: BROKEN).until(60)
-    office.hears(*(verdict(owner="loner", name=f"deal-{number}") for number in range(401)))
+    office.hears(*(verdict(owner="loner", name=f"deal-{number}") for number in range(WAITING_LIMIT + 1)))
     office.settles()
     assert office.failed() == [("loner", 1, "too_many_waiting")]
     assert len(office.desk_processor.encode(office.desks["loner"])) < 900_000
