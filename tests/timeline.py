@@ -44,7 +44,9 @@ class Timeline:
         self.safe, self.clocks = max(self.safe, safe), clocks or self.clocks
         now = self._now()
         said: list[Event] = []
-        while self.state is not None and any(due.at <= now.reached(due.wait) for due in self.processor.dues(self.state)):
+        while self.state is not None and any(
+            due.at <= now.reached(due.wait) for due in self.processor.dues(self.state)
+        ):
             said += self._apply(self.processor.due(ACCOUNT, self.state, now))
         return said
 
