@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from schemas import alerts, codec, handoffs, notices
@@ -144,6 +145,8 @@ class Office:
     endpoints: Sequence[str] = ("webhook",)
     answer: Callable[[Attempt], Outcome] = lambda _attempt: OK
     at: Instant = NEVER
+    simulated: bool = False
+    case_processor: CaseProcessor = field(default_factory=CaseProcessor)
     case: Case | None = None
     desks: dict[str, Desk] = field(default_factory=dict)
     inbox: dict[str, list[Fact]] = field(default_factory=dict)
@@ -154,16 +157,15 @@ class Office:
     sent: list[Attempt] = field(default_factory=list)
     fates: list[tuple[str, str]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.case_processor = CaseProcessor()
-        self.desk_processor = DeskProcessor(self.endpoints)
+    @cached_property
+    def desk_processor(self) -> DeskProcessor:
+        return DeskProcessor(self.endpoints, simulated=self.simulated)
 
     def restart(self) -> None:
         """Crash and restore: only what the changelogs hold survives, and the courier knows nothing any more."""
         case, desk = self.case_processor, self.desk_processor
-        self.__post_init__()
-        self.case = self.case and self.case_processor.decode(case.encode(self.case), 1)
-        self.desks = {name: self.desk_processor.decode(desk.encode(one), 1) for name, one in self.desks.items()}
+        self.case = self.case and case.decode(case.encode(self.case), case.version)
+        self.desks = {name: desk.decode(desk.encode(one), desk.version) for name, one in self.desks.items()}
         self.seen, self.queue = set(), {}
         for recipient, one in self.desks.items():
             self._ask(recipient, one)
@@ -172,9 +174,10 @@ class Office:
     def context(self) -> Context:
         return Context(self.at, self.at, {}, {}, self.known)
 
-    def hears(self, *events: Event) -> list[Event]:
+    def hears(self, *events: Event, arrived: float | None = None) -> list[Event]:
         """Events reach the case in one batch; answers what it published."""
-        batch = [Fact(TOPIC.get(type(event), HANDOFFS), event, instant(event.time)) for event in events]
+        late = None if arrived is None else minute(arrived)
+        batch = [Fact(TOPIC.get(type(event), HANDOFFS), event, late or instant(event.time)) for event in events]
         state = self.case if self.case is not None else self.case_processor.empty()
         decision = self.case_processor.decide(ACCOUNT, state, batch, self.context)
         self.case = decision.state

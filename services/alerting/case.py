@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from zlib import compress, decompress
 
 import msgspec
 from msgspec.structs import replace
@@ -26,7 +27,8 @@ from services.core.processor import LIVE, NEVER, Context, Decision, Due, Effect,
 SOURCE = "steward/alerting-case"
 SETTLED_KEPT = 60 * DAY
 OPEN_KEPT = 400 * DAY  # as long as the handoff itself: after that nothing more is said of it
-ALERTS_LIMIT = 1_000  # an account's state is one record: three stages each make it about 500 KB
+ALERTS_LIMIT = 1_000  # an account's state is one record of at most 900 KB: deflated, each is some 300 bytes
+FAST = 1
 DEALS_LIMIT = 500
 MOST = Decimal(10) ** 12  # what an amount can say
 
@@ -94,12 +96,12 @@ class CaseProcessor:
         return ()
 
     def encode(self, state: Case) -> bytes:
-        return self._encoder.encode(state)
+        return compress(self._encoder.encode(state), FAST)
 
     def decode(self, raw: bytes, version: int) -> Case:
         if version != self.version:
             raise ValueError(f"state version {version} of {self.name} is not known; this is {self.version}")
-        return self._decoder.decode(raw)
+        return self._decoder.decode(decompress(raw))
 
 
 def _take(draft: _Draft, fact: Fact) -> Fate | None:

@@ -15,7 +15,7 @@ from services.runtime import clock, kafka, log
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
-SOURCE = "steward/alerting-courier"
+SOURCE = "steward/alerting-desk"
 REVOKED_SECONDS = 5.0  # for what is under way; what takes longer is repeated with the same key by the next owner
 AGAIN_SECONDS = 1.0
 DONE_KEPT = 100_000
@@ -56,6 +56,7 @@ class Courier:
         self._queued: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, asyncio.Task[None]] = {}
         self._done: dict[str, None] = {}
+        self._stopped = False
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -67,8 +68,8 @@ class Courier:
             await channel.start()
 
     def perform(self, effects: Sequence[Effect]) -> None:
-        """Begin what is neither under way nor done."""
-        for effect in effects:
+        """Begin what is neither under way nor done; once stopped, nothing: the next owner is asked for it."""
+        for effect in () if self._stopped else effects:
             if effect.id not in self._queued and effect.id not in self._begun and effect.id not in self._done:
                 self._queued[effect.id] = asyncio.create_task(self._attempt(effect))
 
@@ -86,6 +87,7 @@ class Courier:
         self._begun.clear()
 
     async def stop(self) -> None:
+        self._stopped = True
         await self.revoked()
         for channel in self._channels.values():
             await channel.stop()
@@ -126,7 +128,7 @@ class Courier:
 
     async def _publish(self, effect: Effect, attempt: Attempt, outcome: Outcome) -> None:
         await self._results.publish(_result(attempt, outcome))
-        del self._begun[effect.id]
+        self._begun.pop(effect.id, None)
         self._done[effect.id] = None
         if len(self._done) > DONE_KEPT:
             del self._done[next(iter(self._done))]

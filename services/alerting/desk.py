@@ -190,7 +190,7 @@ def _take_notice(draft: _Draft, event: notices.NoticeDue) -> Fate | None:
     if place is Place.DUPLICATE:
         return Drop(Reason.DUPLICATE)
     notice = _notice(event)
-    draft.known[notice.notice] = Known(notice.transition, notice.what, notice, draft.endpoints)
+    draft.known[notice.notice] = Known(notice.transition, notice, draft.endpoints)
     match place:
         case Place.NOW:
             _deliver(draft, notice.notice, draft.endpoints)
@@ -210,15 +210,13 @@ def _take_cancel(draft: _Draft, event: notices.NoticeCancelled, at: Instant) -> 
     notice = _notice(event)
     if notice.notice in draft.known:
         return Drop(Reason.DUPLICATE)
-    earlier = [
-        name for name, one in draft.known.items() if one.transition == notice.transition and one.what != "retracted"
-    ]
+    earlier = [name for name, one in draft.known.items() if one.transition == notice.transition]
     told = {endpoint for name in earlier for endpoint in _withdraw(draft, name, at)}
     endpoints = tuple(endpoint for endpoint in draft.endpoints if endpoint in told)
     if not endpoints:
-        draft.known[notice.notice] = Known(notice.transition, notice.what, ended=at)
+        draft.known[notice.notice] = Known(notice.transition, ended=at)
         return Drop(Reason.NOT_CONCERNED)
-    draft.known[notice.notice] = Known(notice.transition, notice.what, notice, endpoints)
+    draft.known[notice.notice] = Known(notice.transition, notice, endpoints)
     if _waiting(draft) > RETRACTIONS_LIMIT:
         for endpoint in endpoints:
             refused = Delivery(endpoint, notice.notice, (notice.notice,))
@@ -259,6 +257,8 @@ def _close_digest(draft: _Draft) -> None:
     for start in range(0, len(draft.digest), DIGEST_LIMIT):
         contents = tuple(draft.digest[start : start + DIGEST_LIMIT])
         name = digest_of("digest", *contents)
+        for notice in contents:  # endpoints may have come and gone since it was collected
+            draft.known[notice] = replace(draft.known[notice], left=draft.endpoints)
         for endpoint in draft.endpoints:
             draft.deliveries[delivery_id(name, endpoint)] = Delivery(endpoint, name, contents)
     draft.digest, draft.digest_since = [], None

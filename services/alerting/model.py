@@ -128,7 +128,6 @@ class Known(Struct, frozen=True, array_like=True, gc=False):
     """
 
     transition: str
-    what: What
     content: Notice | None = None
     left: tuple[str, ...] = ()
     told: tuple[str, ...] = ()

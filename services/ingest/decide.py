@@ -1,17 +1,18 @@
 """From an authenticated request to facts: what is accepted, held, refused or unknown, item by item. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import codec
 from schemas.accounts import AccountUpserted
-from schemas.envelope import Event
+from schemas.envelope import EARLIEST, Event
 from schemas.identity import Home, IdentityMapped
 from schemas.sources import SourceSeen
 from schemas.topics import ACCOUNTS, HELD, IDENTITY, OWNERSHIP, RENEWALS, SOURCES, Topic
-from services.core.instants import MINUTE, Instant, moment
+from services.core.instants import MINUTE, Instant, instant, moment
 from services.ingest.model import (
     Accepted,
     Customer,
@@ -234,7 +235,8 @@ class _Teller:
                 account = self._known.account(customer) or self._created(customer)
                 if not said.is_primary and self._known.account(home) not in {None, account}:
                     raise _Unplaced(f"'{home}' belongs to its primary company, and this is another one")
-                yield self._mapping(said, account)
+                # Links come in any order: one that is not primary must never be the last word about a home.
+                yield self._mapping(said if said.is_primary else replace(said, at=instant(EARLIEST)), account)
 
     def _fact(self, fact: Fact) -> Accepted:
         kind, account = _HELD[fact.type], self._known.account(fact.home)

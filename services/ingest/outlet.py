@@ -45,6 +45,11 @@ class Outlet:
         if self._publisher is not None:
             await self._publisher.__aexit__(*error)
 
+    @property
+    def is_open(self) -> bool:
+        """Is there a publisher just now?"""
+        return self._publisher is not None
+
     async def write(self, records: Sequence[kafka.Outgoing]) -> None:
         """Everything is acknowledged by all replicas when this returns. Raises Away."""
         publisher = self._publisher
@@ -69,7 +74,8 @@ class Outlet:
         while self._publisher is None:
             try:
                 self._publisher = await kafka.Publisher(self._settings).__aenter__()
-            except kafka.BrokerAway:
+            except Exception as error:  # noqa: BLE001  # a task that ended unseen would leave every request refused
+                log.get().warning("publisher not opened", why=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
 
 

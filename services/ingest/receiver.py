@@ -99,7 +99,7 @@ class Receiver:
 
     @property
     def is_ready(self) -> bool:
-        return self._homes.is_current and self._homes.now() is not None
+        return self._out.is_open and self._homes.is_current and self._homes.now() is not None
 
     def now(self) -> Instant:
         """When a request arrives that comes now. Raises Denied while nothing can be taken."""
@@ -165,8 +165,7 @@ class Receiver:
         is_taken = bool(accepted or unknown or not refused)
         is_dry = visit.query.get("dry_run") == "1"
         if not is_dry:
-            # A request that is refused as a whole comes again, so there is nothing to keep of it.
-            letters: list[Refused | Unknown] = [*unknown, *(refused if keeps and is_taken else [])]
+            letters: list[Refused | Unknown] = [*unknown, *(refused if keeps else [])]
             await self._written(visit, accepted, letters)
             self._count(visit.source, accepted, len(refused), len(unknown))
         answer: dict[str, Any] = {

@@ -390,6 +390,9 @@ class Publisher:
         except KafkaConnectionError:
             await _bounded(self._producer.stop())
             raise BrokerAway(f"no Kafka broker answers at {self._settings.kafka}; is STEWARD_KAFKA right?") from None
+        except KafkaError as error:
+            await _bounded(self._producer.stop())
+            raise BrokerAway(f"Kafka at {self._settings.kafka} takes no producer in now: {error!r}") from None
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -31,7 +31,7 @@ def ping(url: str) -> str:
 
     Raises RedisAway with a sentence.
     """
-    with _sentences(url), Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3) as client:
+    with _sentences(url), _address(url), Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3) as client:
         info = client.info("server")
     return f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
 
@@ -84,15 +84,13 @@ class Store:
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Store]:
     """A store at this address; whether anybody answers there shows with the first command."""
-    try:
+    with _address(url):
         client = AsyncRedis.from_url(
             url,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 1),  # a connection that the server has closed meanwhile
         )
-    except ValueError as error:
-        raise RedisAway(f"{shown(url)} is no address of a Redis ({error}); set STEWARD_REDIS") from None
     try:
         yield Store(client, url)
     finally:
@@ -109,7 +107,22 @@ def _sentences(url: str) -> Iterator[None]:
         raise RedisAway(f"no Redis answers at {shown(url)} ({error}); start one or set STEWARD_REDIS") from None
 
 
+@contextmanager
+def _address(url: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # its text may quote the password
+        remedy = "set STEWARD_REDIS, and write / # ? @ in a password as %2F %23 %3F %40"
+        raise RedisAway(f"{shown(url)} is no address of a Redis; {remedy}") from None
+
+
 def shown(url: str) -> str:
-    """The address as it may be shown: without user and password."""
-    parts = urlsplit(url)
+    """The address as it may be shown: without user and password, and not at all where those cannot be told apart."""
+    try:
+        parts = urlsplit(url)
+        is_plain = parts.scheme == "unix" or (bool(parts.hostname) and (parts.port or 1) > 0)
+    except ValueError:
+        is_plain = False
+    if not is_plain or "@" in parts.path + parts.query + parts.fragment:
+        return "the address in STEWARD_REDIS"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

@@ -14,7 +14,7 @@ from schemas.topics import Topic
 from services.core.errors import OperatorError
 
 PREFIX = "STEWARD_"
-SECRET = {"redis", "source_secrets", "alert_secrets"}  # what they hold is never shown
+SECRET = {"redis", "source_secrets", "alert_secrets", "alert_url"}  # what they hold is never shown
 JSON_EXAMPLES = '{"hubspot": ["its secret"]} or ["whsec_…"]'
 
 

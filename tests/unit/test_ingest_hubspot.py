@@ -244,6 +244,15 @@ CREATES_NONE: dict[str, tuple[Sender, bool, str]] = {
 }
 
 
+def test_a_deal_ends_with_its_primary_company_whichever_is_told_first() -> None:
+    primary = association(toObjectId=1, isPrimaryAssociation=True)
+    other = association(toObjectId=2, isPrimaryAssociation=False, occurredAt=primary["occurredAt"] + 2_000)
+    for first, second in ((primary, other), (other, primary)):
+        told = accepted(first)
+        later = [one for one in decided(second, mappings=learned(*told)) if isinstance(one, Accepted)]
+        assert learned(*told, *later).account("hubspot:deal:77") == account_of("hubspot:company:1")
+
+
 @pytest.mark.parametrize("sent", [company(), company(None), association()], ids=["name", "creation", "association"])
 @pytest.mark.parametrize(("sender", "create", "why"), CREATES_NONE.values(), ids=CREATES_NONE)
 def test_what_would_need_an_account_is_unknown_where_none_may_be_created(

@@ -64,10 +64,10 @@ class Forwarder:
         return int(raw)
 
 
-def partition(state: int = 0) -> Partition[int]:
+def partition(state: int = 0, end: int = 0) -> Partition[int]:
     opened_at = Partition(HERE, PARTITIONS, Forwarder(), Tables(Settings(partitions=PARTITIONS)), Metrics())
     states = {ACCOUNT.encode(): b"\1" + str(state).encode()} if state else {}
-    opened_at.restore(states, Meta({OWNERSHIP.name: 0, CLOCK.name: 0}))
+    opened_at.restore(states, Meta({OWNERSHIP.name: 0, CLOCK.name: 0}), {OWNERSHIP.name: end})
     return opened_at
 
 
@@ -103,6 +103,15 @@ def test_nothing_is_asked_for_before_a_mark_says_that_the_results_have_been_read
     assert asked(here) == []
     read(here, *"bcdefghi")
     assert len(asked(here)) == 11
+
+
+def test_a_mark_older_than_the_results_is_not_enough() -> None:
+    here = partition(state=2, end=1)
+    tick(here, ends=0)
+    assert asked(here) == []
+    read(here, "a")
+    tick(here, ends=1)
+    assert len(asked(here)) == 3
 
 
 def test_what_restored_states_want_is_asked_for_although_nothing_new_came() -> None:

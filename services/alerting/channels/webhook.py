@@ -76,6 +76,8 @@ class Webhook:
                 return _outcome(response.status, response.headers.get("Retry-After"))
         except TimeoutError:
             return Outcome(delivered=False, message=f"no answer within {TIMEOUT_SECONDS:.0f} s")
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:  # they quote the address, token and all
+            return Outcome(delivered=False, message=f"no answer: {type(error).__name__}")
         except (aiohttp.ClientError, OSError) as error:
             return Outcome(delivered=False, message=f"no answer: {type(error).__name__}: {error}")
 
@@ -135,11 +137,11 @@ def _inside(ip: IPv4Address | IPv6Address) -> IPv4Address | None:
 def _endpoint(url: str, *, allow_private: bool) -> str:
     try:
         parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:  # half an IPv6 address
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:  # half an IPv6 address, or a port beyond 65535
         host = None
     if not host:
-        raise WebhookError("STEWARD_ALERT_URL names no host; give it like https://alerts.example.com/steward")
+        raise WebhookError("STEWARD_ALERT_URL names no host and port; give it like https://alerts.example.com/steward")
     if allow_private:
         return url
     remedy = "or set STEWARD_ALERT_ALLOW_PRIVATE=true if it is meant"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
+from types import MappingProxyType
 from typing import Generic, Protocol
 
 from schemas import codec
@@ -31,6 +32,7 @@ MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and t
 
 
 Place = tuple[str, int]  # topic and partition
+NO_ENDS: Mapping[str, int] = MappingProxyType({})
 
 
 class Raw(Protocol):
@@ -102,6 +104,7 @@ class Partition(Generic[S]):
         self._dirty: dict[str, None] = {}
         self._outputs: dict[Place, list[Record]] = {}
         self._resumed = False
+        self._behind: Mapping[str, int] = NO_ENDS
         self._asking: dict[str, None] = {}
         self._committed = dict(self.meta.positions)
         self._closed_changed = False
@@ -109,8 +112,11 @@ class Partition(Generic[S]):
 
     # -- restore -------------------------------------------------------------------------------------------------
 
-    def restore(self, states: Mapping[bytes, bytes], meta: Meta) -> None:
-        """Begin with what the changelog holds; the due index is rebuilt from the states."""
+    def restore(self, states: Mapping[bytes, bytes], meta: Meta, ends: Mapping[str, int] = NO_ENDS) -> None:
+        """Begin with what the changelog holds; the due index is rebuilt from the states.
+
+        `ends` of the inputs at this time: whatever came of earlier effects stands before them.
+        """
         processor = self._processor
         # The first byte is the version that wrote the state: after an upgrade old and new stand side by side.
         self._state = {key.decode(): processor.decode(raw[1:], raw[0]) for key, raw in states.items()}
@@ -119,6 +125,7 @@ class Partition(Generic[S]):
         self.meta = meta.copy()
         self._context = self.meta.context(self._tables.policies)
         self._committed = dict(meta.positions)
+        self._behind = {topic.name: ends[topic.name] for topic in processor.inputs if topic.name in ends}
 
     # -- what comes in -------------------------------------------------------------------------------------------
 
@@ -253,8 +260,8 @@ class Partition(Generic[S]):
         self._resume()
 
     def _resume(self) -> None:
-        """With the first mark since the restore every result of earlier effects has been read: ask for the others."""
-        if not self._resumed:
+        """With the first mark after the inputs' old ends every result of earlier effects is read: ask for the rest."""
+        if not self._resumed and all(self.meta.positions[name] >= end for name, end in self._behind.items()):
             self._resumed = True
             self._asking = dict.fromkeys(self._state)
 

@@ -17,11 +17,12 @@ class ChangelogError(RuntimeError):
 
 @dataclass(slots=True)
 class Snapshot:
-    """What one partition's changelog holds."""
+    """What one partition's changelog holds, and where its inputs ended when it was read."""
 
     states: dict[bytes, bytes] = field(default_factory=dict)
     meta: Meta | None = None
     records: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
 
 
 async def restore(
@@ -82,6 +83,7 @@ def _positions(
     for topic in inputs:
         partition = TopicPartition(settings.topic(topic), number)
         begin, end = begins[partition], ends[partition]
+        snapshot.ends[topic.name] = end
         position = meta.positions.setdefault(topic.name, begin)
         if topic is CLOCK:  # marks are kept a week, and the oldest kept one does
             meta.positions[topic.name] = position if begin <= position <= end else begin

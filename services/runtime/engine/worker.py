@@ -221,7 +221,7 @@ class Engine(Generic[S]):
             return
         for number, (snapshot, meta) in restored.items():
             partition = Partition(number, self._settings.partitions, self._processor, self.tables, self._metrics)
-            partition.restore(snapshot.states, meta)
+            partition.restore(snapshot.states, meta, snapshot.ends)
             self._lanes[number] = Lane(
                 self._settings,
                 partition,
