@@ -145,6 +145,7 @@ class Office:
     endpoints: Sequence[str] = ("webhook",)
     answer: Callable[[Attempt], Outcome] = lambda _attempt: OK
     at: Instant = NEVER
+    closed: dict[str, Instant] = field(default_factory=dict)
     simulated: bool = False
     case_processor: CaseProcessor = field(default_factory=CaseProcessor)
     case: Case | None = None
@@ -172,7 +173,7 @@ class Office:
 
     @property
     def context(self) -> Context:
-        return Context(self.at, self.at, {}, {}, self.known)
+        return Context(self.at, self.at, {}, self.closed, self.known)
 
     def hears(self, *events: Event, arrived: float | None = None) -> list[Event]:
         """Events reach the case in one batch; answers what it published."""

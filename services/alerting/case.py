@@ -165,7 +165,7 @@ def _take_verdict(draft: _Draft, event: Event, said: handoffs.Verdict, arrived: 
         said=said,
         stage=stage,
         at=at,
-        is_history=event.run is not None,
+        is_history=_is_history(draft, event.run, at if due is None else due),
         is_aged=_is_aged(draft, at if due is None else due, rules),
         step=alert.steps.get(stage),
         over=instant_of(said.accepted) or draft.case.cancelled.get(said.handoff, (alert.over, 0))[0],
@@ -307,6 +307,14 @@ class _Writer:
 
 def _is_aged(draft: _Draft, due: Instant, rules: Policy) -> bool:
     return draft.context.at != NEVER and is_aged(due, draft.context.at, rules)
+
+
+def _is_history(draft: _Draft, run: str | None, due: Instant) -> bool:
+    """Was it over before the import that opened it was? What an import left open breaches live like any other."""
+    if run is None:
+        return False
+    closed = draft.context.closed.get(run)
+    return closed is None or due <= closed
 
 
 def _order(event: Event) -> Order:

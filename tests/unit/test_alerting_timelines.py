@@ -5,8 +5,8 @@ import pytest
 from schemas import alerts, notices
 from schemas.policies import PersonRule
 from services.core.instants import DAY, MINUTE
-from tests.alerting_timeline import BROKEN, OK, Office, changed, retracted, rules, verdict
-from tests.builders import policies
+from tests.alerting_timeline import BROKEN, DUE, OK, Office, changed, retracted, rules, verdict
+from tests.builders import minute, policies
 
 
 def notice_ids(office: Office) -> list[str]:
@@ -69,6 +69,21 @@ def test_history_is_recorded_and_told_to_nobody() -> None:
     assert office.said() == ["held breached: history", "resolved breached: was told"]
     assert office.noticed == []
     assert {event.run for event in office.published} == {"crm:1"}
+
+
+@pytest.mark.parametrize(
+    ("closed", "told"),
+    [
+        pytest.param(DUE - 1, ["raised breached"], id="left open by the import, due after it"),
+        pytest.param(DUE, [], id="due when the import ended"),
+        pytest.param(None, [], id="the import goes on"),
+    ],
+)
+def test_what_an_import_left_open_breaches_live_like_any_other(closed: float | None, told: list[str]) -> None:
+    office = Office(at=minute(DUE), closed={} if closed is None else {"crm:1": minute(closed)})
+    office.hears(verdict(run="crm:1"))
+    office.settles()
+    assert office.told("ada") == told
 
 
 def test_a_correction_goes_to_everyone_who_was_told_and_keeps_its_alert() -> None:
