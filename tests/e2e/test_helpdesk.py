@@ -130,7 +130,9 @@ def test_an_importer_killed_at_random_moments_loses_and_invents_nothing(
         await_more(pipeline, before)
         importer.signal(signal.SIGKILL)
         importer.popen.wait()
-    pipeline.done(*importing(log))
+    last = pipeline.run(*importing(log))
+    # The third one may have been killed when it had nothing left to send.
+    assert last.returncode == 0 or "the same content was imported" in last.stderr, last.stderr
     pipeline.await_quiet(the_run(pipeline))
     assert pipeline.breaches() == oracle.breaches(steps)
     ids = Counter(record.event["id"] for record in pipeline.records("crm.ownership"))
