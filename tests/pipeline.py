@@ -284,7 +284,8 @@ async def _ends(bootstrap: str, topic: str) -> int:
 
 def _written(record: Any) -> Written:
     try:
-        event = json.loads(record.value or b"null")
+        parsed = json.loads(record.value or b"null")
+        event = parsed if isinstance(parsed, dict) else {}
     except ValueError:  # a changelog's state is not JSON, nor is every dead letter
         event = {}
     headers = {name: value.decode() for name, value in record.headers}
