@@ -160,6 +160,16 @@ async def test_what_had_not_begun_is_forgotten_on_revocation_and_begun_when_aske
     assert channel.begun == ["d1", "d2"]
 
 
+async def test_a_stopped_courier_begins_nothing_and_leaves_it_to_the_next_owner(published: Results) -> None:
+    channel = Scripted()
+    channel.open.set()
+    async with working(channel) as (courier, _):
+        await courier.stop()
+        courier.perform([effect("d1")])
+        await asyncio.sleep(0.02)
+        assert (channel.begun, published) == ([], [])
+
+
 async def test_what_takes_longer_than_a_revocation_waits_is_made_again_when_asked(published: Results) -> None:
     channel = Scripted()
     async with working(channel) as (courier, _):
