@@ -29,6 +29,9 @@ class Mark(Data):
         default=(),
         description="Sources whose heartbeat stays away; after four hours they restrain no clock any more.",
     )
+    heard: dict[Id, Time] = Field(
+        default_factory=dict, description="The last heartbeat of each silent source that ever sent one."
+    )
     ends: dict[Id, Offset] = Field(
         description="Per topic the end of this partition, read after the promises: who has read up to here "
         "has read all that was promised."

@@ -1,6 +1,8 @@
-"""Facts about ownership: who hands an account over to whom, and who has accepted."""
+"""Facts about ownership: who answers for an account, who hands it over to whom, and who has accepted."""
 
 from typing import Literal
+
+from pydantic import Field
 
 from schemas.envelope import Data, Event, Id, Line, Name
 
@@ -62,3 +64,27 @@ class HandoffCancelled(Event):
 
     type: Literal["steward.handoff.cancelled.v1"] = "steward.handoff.cancelled.v1"
     data: Step
+
+
+class Assignment(Data):
+    role: Name = Field(description="For what; the policy names the role that owns accounts.")
+    owner: Id
+
+
+class Removal(Data):
+    role: Name
+    owner: Id | None = Field(default=None, description="Absent: whoever it was.")
+
+
+class OwnerAssigned(Event):
+    """From `time` on somebody answers for the account in this role."""
+
+    type: Literal["steward.owner.assigned.v1"] = "steward.owner.assigned.v1"
+    data: Assignment
+
+
+class OwnerRemoved(Event):
+    """From `time` on nobody does, until somebody is assigned."""
+
+    type: Literal["steward.owner.removed.v1"] = "steward.owner.removed.v1"
+    data: Removal

@@ -9,7 +9,9 @@ from schemas import (
     clock,
     findings,
     handoffs,
+    health,
     identity,
+    interactions,
     notices,
     ownership,
     policies,
@@ -106,7 +108,21 @@ SOURCES = Topic(
     ("ingest",),
     ("clock", "ingest", "board"),
 )
-INTERACTIONS = Topic("crm.interactions", "account", (), Kept(800), ("ingest", "identity"), ("health", "handoff"))
+INTERACTIONS = Topic(
+    "crm.interactions",
+    "account",
+    (
+        interactions.InteractionLogged,
+        interactions.PurchaseMade,
+        interactions.TicketOpened,
+        interactions.TicketUpdated,
+        interactions.TicketSolved,
+        interactions.TicketReopened,
+    ),
+    Kept(800),
+    ("ingest", "identity"),
+    ("health", "handoff", "board"),
+)
 RENEWALS = Topic(
     "crm.renewals",
     "account",
@@ -124,6 +140,8 @@ OWNERSHIP = Topic(
         ownership.HandoffPaused,
         ownership.HandoffResumed,
         ownership.HandoffCancelled,
+        ownership.OwnerAssigned,
+        ownership.OwnerRemoved,
     ),
     Kept(FOR_EVER),
     ("ingest", "identity", "handoff", "health"),
@@ -141,7 +159,7 @@ IDENTITY = Topic("crm.identity", "home", (identity.IdentityMapped,), Compacted()
 HELD = Topic(
     "crm.held",
     "home",
-    (*RENEWALS.types, *OWNERSHIP.types),
+    (*RENEWALS.types, *OWNERSHIP.types, *INTERACTIONS.types),
     Kept(400),
     ("ingest",),
     ("identity",),
@@ -156,13 +174,20 @@ POLICY = Topic(
     "published:version, activated:version",
     (policies.PolicyPublished, policies.PolicyActivated),
     Kept(FOR_EVER),
-    ("handoff",),
+    ("handoff", "health"),
     PROCESSORS,
     whole=True,
 )
 REFERENCE = Topic("cs.reference", "table:as-of", (), Kept(FOR_EVER), ("lab",), PROCESSORS, whole=True)
-HEALTH = Topic("cs.health", "account", (), Compacted(), ("health",), ("portfolio", "board"))
-HEALTH_CHANGES = Topic("cs.health-changes", "account", (), Kept(800), ("health",), ("alerting-case", "board", "lab"))
+HEALTH = Topic("cs.health", "account", (health.HealthScored,), Compacted(), ("health",), ("portfolio", "board"))
+HEALTH_CHANGES = Topic(
+    "cs.health-changes",
+    "account",
+    (health.HealthChanged, health.HealthClosed),
+    Kept(800),
+    ("health",),
+    ("alerting-case", "board", "lab"),
+)
 HANDOFFS = Topic(
     "cs.handoffs",
     "account",
