@@ -12,7 +12,7 @@ from bench import work
 from bench.systems import ROOT
 from schemas.topics import OWNERSHIP
 from services.core.policy import Policies
-from services.handoff.app import _first_version, read_policy
+from services.handoff.app import read_policy
 from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from services.runtime import clock, kafka
@@ -20,6 +20,7 @@ from services.runtime.engine.partition import Meta, Partition
 from services.runtime.engine.tables import Tables
 from services.runtime.kafka import Header
 from services.runtime.metrics import Metrics
+from services.runtime.policy import first_version
 from services.runtime.settings import Settings
 
 NUMBER = 0
@@ -78,7 +79,7 @@ def _fed(records: Sequence[Arriving], processor: HandoffProcessor, profile: cPro
 def _partition(processor: HandoffProcessor) -> Partition[Account]:
     settings = Settings(partitions=work.PARTITIONS)
     policies = Policies()
-    for event in _first_version(read_policy(ROOT / "deploy" / "policy" / "steward.yaml"), clock.now()):
+    for event in first_version(read_policy(ROOT / "deploy" / "policy" / "steward.yaml"), clock.now()):
         policies = policies.after(event)
     tables = Tables(settings)
     tables.policies = policies

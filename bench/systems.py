@@ -19,7 +19,7 @@ from schemas.topics import OWNERSHIP
 from services.core.instants import instant
 from services.core.processor import Context
 from services.core.processor import Fact as ReducerFact
-from services.handoff.app import _publish_first, read_policy
+from services.handoff.app import read_policy
 from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from services.runtime import kafka
@@ -27,6 +27,7 @@ from services.runtime.embedded.ports import HOST, pick_port
 from services.runtime.embedded.process import Child
 from services.runtime.engine import worker
 from services.runtime.engine.partition import META, Meta
+from services.runtime.policy import publish_first
 from services.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def _fixed_work() -> float:
 
 async def prepare(settings: Settings) -> None:
     """Topics of both systems, and the policy."""
-    await _publish_first(settings, read_policy(settings.policy))
+    await publish_first(settings, read_policy(settings.policy), worker.topics_of(HandoffProcessor()))
     await kafka.ensure_topics(settings, {stock_faust.OUTPUT: {}, stock_faust.CHANGELOG: dict(worker.CHANGELOG)})
 
 

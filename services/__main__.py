@@ -74,6 +74,15 @@ def handoff() -> None:
 
 
 @app.command()
+def health() -> None:
+    """Run the health processor: scores, bands and their reasons."""
+    from services.health.app import run
+
+    with _sentences("health") as settings:
+        run(settings)
+
+
+@app.command()
 def identity() -> None:
     """Run the identity processor: it holds facts of unknown homes until they are mapped."""
     from services.ingest.identity import IdentityProcessor

@@ -43,13 +43,17 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a decision may know besides its state: the clock of its partition and the policy."""
+    """What a decision may know besides its state: the clock of its partition, the policy, and who has fallen silent.
+
+    `silent`: the last heartbeat of each source that used to send them and does not any more.
+    """
 
     at: Instant = NEVER
     safe: Instant = NEVER
     promises: Mapping[str, Instant] = field(default_factory=dict)
     closed: Mapping[str, Instant] = field(default_factory=dict)
     policies: Policies = field(default_factory=Policies)
+    silent: Mapping[str, Instant] = field(default_factory=dict)
 
     def reached(self, wait: Wait) -> Instant:
         """The instant up to which the clock has come for what waits so.
@@ -109,10 +113,17 @@ class Processor(Protocol[S]):
         """Take facts of one key in."""
 
     def due(self, key: str, state: S, context: Context) -> Decision[S]:
-        """One of the state's dues has been reached."""
+        """One of the state's dues has been reached, or the state is outdated."""
 
     def dues(self, state: S) -> Sequence[Due]:
         """When to look again: at most one for each thing waited for."""
+
+    def outdated(self, state: S, context: Context, /) -> bool:
+        """Does the state rest on a policy, or on sources, that are no longer so? Then `due` brings it up to date.
+
+        Asked of every key when the version in force at `at` or the set of silent sources has changed, and once after a
+        restart; never without a policy in force. The same question may come again.
+        """
 
     def wanted(self, key: str, state: S, /) -> Sequence[Effect]:
         """What the state wants done outside; asked once it is committed, and again after a restart."""

@@ -1,0 +1,31 @@
+"""Wires the health processor: publishes the first policy where there is none, then runs the engine."""
+
+import asyncio
+from pathlib import Path
+
+from schemas.policies import Policy
+from services.health.policy import compile_health
+from services.health.processor import HealthProcessor
+from services.runtime.documents import DocumentError, load
+from services.runtime.engine import worker
+from services.runtime.policy import publish_first
+from services.runtime.settings import Settings
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file, with rules of health that can be kept. Raises DocumentError, one sentence per mistake."""
+    policy = load(path, Policy)
+    try:
+        rules = compile_health(policy)
+    except ValueError as error:  # the company's calendar
+        raise DocumentError(f"{path}: {error}") from None
+    if rules is None:
+        raise DocumentError(f"{path}: it has no `health`, and without rules nothing can be scored")
+    return policy
+
+
+def run(settings: Settings) -> None:
+    """Run the health service until it is told to stop."""
+    processor, policy = HealthProcessor(), read_policy(settings.policy)
+    asyncio.run(publish_first(settings, policy, worker.topics_of(processor)))
+    worker.run(settings, processor)

@@ -1,0 +1,223 @@
+"""The records that say what became of an account's health: score, change, closing. Ids are hashes of what they say."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import TypedDict
+from zoneinfo import ZoneInfo
+
+from schemas import health as out
+from services.core.instants import Instant, instant, moment
+from services.health import bands, signals
+from services.health.model import Known, Mention, Standing, Told
+from services.health.policy import Rules
+from services.health.score import Line, Verdict, lacking, why_missing
+from services.health.signals import Silent
+
+SOURCE = "steward/health"
+EVIDENCE_KEPT = 8
+DELTAS_TOLD = 3  # in a reason; all of them stand beside it
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whose score it is, and by what it was judged."""
+
+    account: str
+    rules: Rules
+    silent: Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Why the standing changed."""
+
+    cause: out.Cause
+    evidence: Sequence[Mention]
+    began: Sequence[out.CapCode]
+    ended: Sequence[out.CapCode]
+
+
+def scored(
+    about: About, known: Known, verdict: Verdict, standing: Standing, outlook: tuple[out.Band, Instant] | None
+) -> out.HealthScored:
+    """The score with every reason for it."""
+    rules, at = about.rules, verdict.at
+    lines = tuple(_contribution(about, known, line, at) for line in verdict.sum.lines)
+    ages = [line.at for line in lines if line.at is not None]
+    data = out.Scored(
+        score=verdict.score,
+        raw=verdict.sum.raw,
+        prior=round(rules.prior * 1_000),
+        band=standing.band,
+        colour=bands.colour(verdict.score, rules.bands),
+        since=moment(standing.since),
+        unsure=verdict.unsure,
+        coverage=verdict.sum.coverage,
+        contributions=lines,
+        caps=tuple(
+            out.Cap(
+                code=cap.code,
+                limit=cap.limit,
+                since=moment(cap.since if cap.since is not None else at),
+                reason=cap.reason,
+                evidence=_evidence(cap.evidence),
+            )
+            for cap in verdict.caps
+        ),
+        profile=verdict.profile.profile.name,
+        profile_reason=_profile_reason(about, known, verdict),
+        trend=signals.trend(known, rules, at),
+        as_of=moment(at),
+        oldest_input=min(ages, default=None),
+        outlook=None if outlook is None else out.Outlook(band=outlook[0], at=moment(outlook[1])),
+        policy=rules.version,
+    )
+    name = _hash(about.account, "scored", str(at), str(verdict.sum.raw), str(rules.version))
+    return out.HealthScored(**_envelope(about, name, at), data=data)
+
+
+def _contribution(about: About, known: Known, line: Line, at: Instant) -> out.Contribution:
+    signal = line.place.signal
+    behind = signals.evidence(known, signal, about.rules, at)
+    value, score = line.reading or (None, None)
+    return out.Contribution(
+        signal=signal,
+        group=line.place.group,
+        weight=line.place.weight,
+        value=value,
+        score=score,
+        trust=line.trust,
+        points=line.points,
+        at=moment(behind[0].at) if behind else None,
+        evidence=_evidence(behind),
+        missing=None if line.trust > 0 else why_missing(known, signal, at, about.silent),
+    )
+
+
+def _evidence(mentions: Iterable[Mention]) -> tuple[out.Evidence, ...]:
+    return tuple(
+        out.Evidence(source=one.source, id=one.id, at=moment(one.at)) for one in list(mentions)[:EVIDENCE_KEPT]
+    )
+
+
+def _profile_reason(about: About, known: Known, verdict: Verdict) -> str:
+    rules, chosen = about.rules, verdict.profile
+    if chosen.fed:
+        return f"there is evidence of {', '.join(chosen.fed)}"
+    if len(rules.resolve) == 1:
+        return "the policy has no other"
+    first = rules.resolve[0]
+    return f"{first.profile.name} needs evidence of {', '.join(lacking(known, rules, verdict.at, first))}"
+
+
+# ---------------------------------------------------------------- changes
+
+
+def changed(
+    about: About, verdict: Verdict, before: Standing | None, standing: Standing, told: Told | None, shift: Shift
+) -> tuple[out.HealthChanged, Told]:
+    """The change, and what the next one will compare itself to."""
+    points = points_of(verdict)
+    deltas = _deltas(told, points)
+    effect = verdict.score - verdict.sum.raw
+    now = Told(1 if told is None else told.n + 1, verdict.score, effect, points)
+    data = out.Change(
+        n=now.n,
+        before=before.band if before else None,
+        after=standing.band,
+        score_before=told.score if told else None,
+        score=verdict.score,
+        cause=shift.cause,
+        reason=_reason(about, verdict, before, shift, deltas),
+        evidence=_evidence(shift.evidence),
+        deltas=tuple(out.Delta(signal=signal, points=points) for signal, points in deltas),
+        cap_effect_before=told.cap_effect if told else None,
+        cap_effect=effect,
+        caps_began=tuple(shift.began),
+        caps_ended=tuple(shift.ended),
+        policy=about.rules.version,
+    )
+    name = _hash(about.account, "changed", str(now.n))
+    return out.HealthChanged(**_envelope(about, name, verdict.at), data=data), now
+
+
+def points_of(verdict: Verdict) -> dict[str, int]:
+    """Points by signal with evidence."""
+    return {line.place.signal: line.points for line in verdict.sum.lines if line.trust > 0}
+
+
+def _deltas(told: Told | None, points: dict[str, int]) -> list[tuple[str, int]]:
+    before = told.points if told else {}
+    found = [(name, points.get(name, 0) - before.get(name, 0)) for name in {**before, **points}]
+    return sorted(((name, delta) for name, delta in found if delta), key=lambda one: (-abs(one[1]), one[0]))
+
+
+def _reason(
+    about: About, verdict: Verdict, before: Standing | None, shift: Shift, deltas: Sequence[tuple[str, int]]
+) -> str:
+    if before is None:
+        return "the first score"
+    moved = ", ".join(f"{name} {points / 1_000:+.1f}" for name, points in deltas[:DELTAS_TOLD])
+    match shift.cause:
+        case "policy":
+            return f"policy version {about.rules.version} is in force{_after(moved)}"
+        case "data":
+            silent = ", ".join(sorted(about.silent))
+            return f"silent: {silent}" if silent else "its sources are heard again"
+        case "cap":
+            limits = {cap.code: cap.reason for cap in verdict.caps}
+            began = [f"{code} began: {limits[code]}" for code in shift.began]
+            return "; ".join([*began, *(f"{code} ended" for code in shift.ended)])
+        case "events":
+            return f"facts came{_after(moved)}"
+        case "decay":
+            return f"time passed without a fact{_after(moved)}"
+
+
+def _after(moved: str) -> str:
+    return f": {moved}" if moved else ""
+
+
+def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClosed:
+    """The score at the end of the local day that ends at the verdict's instant."""
+    day = _local(verdict.at - 1, about.rules.zone).date().isoformat()
+    data = out.Closing(
+        day=day,
+        score=verdict.score,
+        band=standing.band,
+        coverage=verdict.sum.coverage,
+        points=points_of(verdict),
+        policy=about.rules.version,
+    )
+    return out.HealthClosed(**_envelope(about, _hash(about.account, "closed", day), verdict.at), data=data)
+
+
+def _local(at: Instant, zone: ZoneInfo) -> datetime:
+    return moment(at).astimezone(zone)
+
+
+def next_midnight(at: Instant, zone: ZoneInfo) -> Instant:
+    """The first local midnight after an instant."""
+    day = _local(at, zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    return instant((day + timedelta(days=1)).replace(tzinfo=zone))
+
+
+# ---------------------------------------------------------------- shared
+
+
+class _Envelope(TypedDict):
+    id: str
+    source: str
+    subject: str
+    partitionkey: str
+    time: datetime
+
+
+def _envelope(about: About, name: str, at: Instant) -> _Envelope:
+    return {"id": name, "source": SOURCE, "subject": about.account, "partitionkey": about.account, "time": moment(at)}
+
+
+def _hash(*parts: str) -> str:
+    return blake2b("\x00".join(parts).encode(), digest_size=16).hexdigest()

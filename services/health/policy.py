@@ -1,0 +1,150 @@
+"""The rules of one policy version, ready to be applied: exact units, compiled curves, the lines of each profile."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from schemas.policies import MEASURED, BandRules, CapRules, HealthRules, Policy, SignalName
+from services.core.curves import Silence
+from services.core.instants import DAY, HOUR
+from services.core.worktime import Calendar, calendar_hours
+
+Anchors = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A signal's place in a profile; `weight` is its share of all weight."""
+
+    signal: SignalName
+    group: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`groups` are the weights as the policy states them."""
+
+    name: str
+    places: tuple[Place, ...]
+    groups: Mapping[str, float]
+    narrow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    profile: Profile
+    fed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Thresholds in milli-points, spans in microseconds. `falls` and `rises`: of green and yellow, margin included."""
+
+    green: int
+    yellow: int
+    falls: tuple[int, int]
+    rises: tuple[int, int]
+    down: int
+    up: int
+    fall: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A policy version's rules of health. Spans in microseconds."""
+
+    version: int
+    prior: float
+    meaningful: frozenset[str]
+    owner_role: str
+    silence: Silence
+    short: int
+    long: int
+    floor: float
+    least: float
+    breadth: int
+    severities: tuple[float, float, float, float]
+    handoffs: tuple[float, float, float]
+    curves: Mapping[SignalName, Anchors]
+    groups: Mapping[str, tuple[SignalName, ...]]
+    resolve: tuple[Resolve, ...]
+    bands: Bands
+    coverage: float
+    age: int
+    caps: CapRules
+    calendar: Calendar
+    zone: ZoneInfo
+
+
+def compile_health(policy: Policy) -> Rules | None:
+    """The rules of a policy; None where it has none.
+
+    Raises CalendarError for a company calendar that cannot be kept, ValueError for half-lives that sums refuse.
+    """
+    health = policy.health
+    if health is None:
+        return None
+    rule = policy.calendars[policy.calendar]
+    calendar = calendar_hours(rule.zone, rule.week, rule.holidays, name=policy.calendar, version=policy.version)
+    profiles = {name: _profile(name, health) for name in health.profiles}
+    silence = health.silence
+    return Rules(
+        version=policy.version,
+        prior=health.prior,
+        meaningful=frozenset(f"steward.{name}.v1" for name in health.meaningful),
+        owner_role=health.owner_role,
+        silence=Silence(days=silence.days, r=silence.r, alpha=silence.alpha, a=silence.a, b=silence.b),
+        short=round(health.trend.short_days * DAY),
+        long=round(health.trend.long_days * DAY),
+        floor=health.trend.floor,
+        least=health.trend.least,
+        breadth=round(health.breadth_days * DAY),
+        severities=health.severity_weights,
+        handoffs=health.handoff_scores,
+        curves=health.curves,
+        groups=health.groups,
+        resolve=tuple(Resolve(profiles[rule.profile], rule.fed) for rule in health.resolve),
+        bands=_bands(health.bands),
+        coverage=health.provisional.coverage,
+        age=round(health.provisional.days * DAY),
+        caps=health.caps,
+        calendar=calendar,
+        zone=ZoneInfo(rule.zone),
+    )
+
+
+def _profile(name: str, health: HealthRules) -> Profile:
+    rule = health.profiles[name]
+    total = sum(rule.groups.values())
+    places = tuple(
+        Place(signal, group, weight / total / len(health.groups[group]))
+        for group, weight in rule.groups.items()
+        for signal in health.groups[group]
+    )
+    return Profile(name, places, rule.groups, rule.narrow)
+
+
+def _bands(rule: BandRules) -> Bands:
+    green, yellow = _milli(rule.green), _milli(rule.yellow)
+    down, up = _milli(rule.down_margin), _milli(rule.up_margin)
+    return Bands(
+        green=green,
+        yellow=yellow,
+        falls=(green - down, yellow - down),
+        rises=(green + up, yellow + up),
+        down=round(rule.down_hours * HOUR),
+        up=round(rule.up_hours * HOUR),
+        fall=_milli(rule.fall),
+        window=round(rule.fall_hours * HOUR),
+    )
+
+
+def _milli(points: float) -> int:
+    return round(points * 1_000)
+
+
+def is_measured(signal: SignalName) -> bool:
+    """Does Steward measure this signal yet?"""
+    return signal in MEASURED

@@ -1,0 +1,116 @@
+"""The health processor: accounts as keyed state; facts and handoffs in; scores, changes and closings out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from msgspec import structs
+
+from schemas.envelope import Event
+from schemas.health import HealthScored
+from schemas.topics import ACCOUNTS, HANDOFFS, HEALTH, HEALTH_CHANGES, INTERACTIONS, OWNERSHIP, RENEWALS, Topic
+from services.core.instants import Instant, instant
+from services.core.outcome import Drop, Fate, Reason
+from services.core.policy import Policies, PolicyMissing
+from services.core.processor import CLOCK_ALONE, NEVER, Context, Decision, Due, Effect, Fact, Output
+from services.core.states import States
+from services.health import decide, facts, signals
+from services.health.decide import Frame
+from services.health.model import Account, Mention, What
+from services.health.policy import Rules, compile_health
+
+CAUSES_KEPT = 8
+
+
+class HealthProcessor:
+    """Implements services.core.processor.Processor."""
+
+    name = "health"
+    version = 1
+    inputs: tuple[Topic, ...] = (INTERACTIONS, OWNERSHIP, RENEWALS, ACCOUNTS, HANDOFFS)
+    outputs: tuple[Topic, ...] = (HEALTH, HEALTH_CHANGES)
+
+    def __init__(self) -> None:
+        self._compiled: dict[int, Rules | None] = {}
+        self._states = States(self.name, self.version, Account)
+
+    def empty(self) -> Account:
+        return Account()
+
+    def decide(self, key: str, state: Account, batch: Sequence[Fact], context: Context) -> Decision[Account]:
+        frame = self._frame(key, context)
+        # What time alone did comes first: it was true before these facts were known.
+        step = decide.advance(state, context.at, frame)
+        state, events = step.state, step.events
+        known, fates, causes = state.known, list[tuple[Fact, Fate]](), list[Mention]()
+        for fact in batch:
+            rules = self._rules(context.policies, instant(fact.event.time))
+            if rules is None:
+                fates.append((fact, Drop(Reason.POLICY)))
+                continue
+            taken = facts.take(known, fact.event, fact.arrived, context.at, rules)
+            if taken.fate is not None:
+                fates.append((fact, taken.fate))
+            if taken.known is not known:
+                causes.append(_mention(fact.event))
+            known = taken.known
+        if known is state.known:
+            return Decision(state if known.oldest is not None else None, _outputs(events), fates)
+        state = structs.replace(state, known=known)
+        if context.at > NEVER:
+            settled = decide.settle(state, context.at, frame, sorted(causes, reverse=True)[:CAUSES_KEPT])
+            # Of two scores in one decision only the last is read by anybody.
+            events = (*(event for event in events if not isinstance(event, HealthScored)), *settled.events)
+            state = settled.state
+        return Decision(state, _outputs(events), fates)
+
+    def due(self, key: str, state: Account, context: Context) -> Decision[Account]:
+        frame = self._frame(key, context)
+        step = decide.advance(state, context.at, frame)
+        if step.state.standing is None or self.outdated(step.state, context):
+            settled = decide.settle(step.state, context.at, frame)
+            earlier = (event for event in step.events if not isinstance(event, HealthScored))
+            step = decide.Step(settled.state, (*earlier, *settled.events))
+        return Decision(step.state, _outputs(step.events))
+
+    def dues(self, state: Account) -> Sequence[Due]:
+        return (Due(state.wake, CLOCK_ALONE),)
+
+    def outdated(self, state: Account, context: Context) -> bool:
+        """Has it been judged by other rules, or while other sources were silent?"""
+        rules = self._rules(context.policies, context.at)
+        if rules is None:
+            return False
+        return state.policy != rules.version or state.silent != signals.fallen_silent(state.known, context.silent)
+
+    def wanted(self, _key: str, _state: Account) -> Sequence[Effect]:
+        return ()
+
+    def encode(self, state: Account) -> bytes:
+        return self._states.encode(state)
+
+    def decode(self, raw: bytes, version: int) -> Account:
+        return self._states.decode(raw, version)
+
+    def _frame(self, key: str, context: Context) -> Frame:
+        return Frame(key, lambda at: self._rules(context.policies, at), context.silent)
+
+    def _rules(self, policies: Policies, at: Instant) -> Rules | None:
+        """The rules in force at an instant. What sums are made of follows the first version for ever."""
+        try:
+            policy = policies.in_force(at)
+        except PolicyMissing:
+            return None
+        if policy.version not in self._compiled:
+            rules, first = compile_health(policy), compile_health(policies.in_force(NEVER))
+            if rules is not None and first is not None:
+                rules = replace(rules, short=first.short, long=first.long)
+            self._compiled[policy.version] = rules
+        return self._compiled[policy.version]
+
+
+def _outputs(events: Iterable[Event]) -> list[Output]:
+    return [Output(HEALTH if isinstance(event, HealthScored) else HEALTH_CHANGES, event) for event in events]
+
+
+def _mention(event: Event) -> Mention:
+    return Mention(instant(event.time), What.SPOKEN, event.sourcerank, event.source, event.id)
