@@ -18,9 +18,9 @@ from services.handoff.processor import HandoffProcessor
 from services.runtime import clock, kafka
 from services.runtime.engine.partition import Meta, Partition
 from services.runtime.engine.tables import Tables
+from services.runtime.first_policy import first_version
 from services.runtime.kafka import Header
 from services.runtime.metrics import Metrics
-from services.runtime.policy import first_version
 from services.runtime.settings import Settings
 
 NUMBER = 0

@@ -27,7 +27,7 @@ from services.runtime.embedded.ports import HOST, pick_port
 from services.runtime.embedded.process import Child
 from services.runtime.engine import worker
 from services.runtime.engine.partition import META, Meta
-from services.runtime.policy import publish_first
+from services.runtime.first_policy import publish_first
 from services.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[1]

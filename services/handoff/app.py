@@ -8,7 +8,7 @@ from services.handoff.policy import compile_kinds
 from services.handoff.processor import HandoffProcessor
 from services.runtime.documents import DocumentError, load
 from services.runtime.engine import worker
-from services.runtime.policy import publish_first
+from services.runtime.first_policy import publish_first
 from services.runtime.settings import Settings
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from schemas import ownership
 from schemas.envelope import Event
 from schemas.policies import Policy
@@ -13,6 +11,7 @@ from schemas.topics import HANDOFFS, OWNERSHIP, RENEWALS, Topic
 from services.core.instants import DAY, Instant, instant
 from services.core.outcome import DeadLetter, Drop, Fate, Reason
 from services.core.processor import Context, Decision, Due, Effect, Fact, Output, Wait
+from services.core.states import States
 from services.handoff import decide
 from services.handoff.model import Account, Handoff, Happening, What
 from services.handoff.policy import Kinds, compile_kinds
@@ -57,11 +56,10 @@ class HandoffProcessor:
     version = 1
     inputs: tuple[Topic, ...] = (OWNERSHIP, RENEWALS)
     outputs: tuple[Topic, ...] = (HANDOFFS,)
+    _states = States(name, version, Account)
 
     def __init__(self) -> None:
         self._compiled: dict[int, Kinds] = {}
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(Account)
 
     def empty(self) -> Account:
         return Account()
@@ -102,16 +100,17 @@ class HandoffProcessor:
                 earliest[handoff.run] = handoff.wake
         return [Due(at, _wait(run, state.sources)) for run, at in earliest.items()]
 
+    def outdated(self, _state: Account, _context: Context) -> bool:
+        return False
+
     def wanted(self, _key: str, _state: Account) -> Sequence[Effect]:
         return ()
 
     def encode(self, state: Account) -> bytes:
-        return self._encoder.encode(state)
+        return self._states.encode(state)
 
     def decode(self, raw: bytes, version: int) -> Account:
-        if version != self.version:
-            raise ValueError(f"state version {version} of the handoff processor is not known; this is {self.version}")
-        return self._decoder.decode(raw)
+        return self._states.decode(raw, version)
 
     def _take(self, draft: _Draft, fact: Fact, context: Context) -> str | Fate:
         """Put the fact into its handoff and answer the handoff's name, or why not."""

@@ -8,7 +8,7 @@ from services.health.policy import compile_health
 from services.health.processor import HealthProcessor
 from services.runtime.documents import DocumentError, load
 from services.runtime.engine import worker
-from services.runtime.policy import publish_first
+from services.runtime.first_policy import publish_first
 from services.runtime.settings import Settings
 
 

@@ -4,8 +4,9 @@ Between two facts the score is a function of time. A look finds the exact instan
 it, and arms the next one where nothing can have crossed before.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from msgspec import structs
 
@@ -14,9 +15,9 @@ from schemas.health import Band, CapCode, Cause, HealthScored
 from services.core.instants import DAY, MINUTE, SECOND, Instant
 from services.health import bands, facts, message, score, signals
 from services.health.message import About, Shift
-from services.health.model import Account, Known, Mention, Standing
-from services.health.policy import Rules
-from services.health.score import Verdict
+from services.health.model import Account, Mention, Standing
+from services.health.policy import Bands, Rules
+from services.health.score import Judge, Verdict
 from services.health.signals import Silent
 
 LOOK_LEAST = MINUTE  # between looks that approach a crossing
@@ -25,7 +26,7 @@ OUTLOOK = 14 * DAY
 SHOWN = 100  # milli-points that a published score may be out of date by time alone
 CROSSINGS = 16  # in one step; more would be a mistake in the bounds of speed
 
-Signature = tuple[bool, bool, bool, bool, bool, frozenset[str]]
+Sides = Callable[[Verdict], Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] 
     rules = frame.rules_at(at)
     if rules is None:  # a policy without health: nothing is scored until another is in force
         return Step(structs.replace(state, wake=at + DAY))
-    about = About(frame.account, rules, frame.silent)
-    verdict = score.judge(state.known, rules, at, frame.silent)
+    about = About(frame.account, Judge(state.known, rules, frame.silent))
+    verdict = about.judge.at(at)
     step = _stepped(state, verdict, about, causes, is_told=True)
-    return Step(_armed(step.state, verdict, about), step.events)
+    return Step(_armed(step.state, verdict, about.judge), step.events)
 
 
 def advance(state: Account, until: Instant, frame: Frame) -> Step:
@@ -71,14 +72,14 @@ def _look(state: Account, at: Instant, frame: Frame) -> Step:
     rules = frame.rules_at(at)
     if rules is None:
         return Step(structs.replace(state, wake=at + DAY))
-    about = About(frame.account, rules, frame.silent)
+    about = About(frame.account, Judge(state.known, rules, frame.silent))
     events: list[Event] = []
     if rules.version == state.policy:
-        for verdict in crossings(state, at, about):
+        for verdict in _crossed(state, at, about.judge):
             step = _stepped(state, verdict, about, ())
             state = step.state
             events += step.events
-    verdict = score.judge(state.known, rules, at, frame.silent)
+    verdict = about.judge.at(at)
     is_closing = at >= state.closes
     step = _stepped(state, verdict, about, (), is_told=is_closing)
     state = step.state
@@ -87,53 +88,68 @@ def _look(state: Account, at: Instant, frame: Frame) -> Step:
         events.append(message.closed(about, verdict, state.standing))
         known = facts.kept(state.known, at)
         state = structs.replace(state, known=known, closes=message.next_midnight(at, rules.zone))
-    return Step(_armed(state, verdict, about), tuple(events))
+    return Step(_armed(state, verdict, about.judge), tuple(events))
 
 
 # ---------------------------------------------------------------- crossings
 
 
-def crossings(state: Account, until: Instant, about: About) -> list[Verdict]:
-    """The verdict at each instant since the last look, but before `until`, at which something crossed a limit.
+def crossings(after: Instant, until: Instant, before: Hashable, judge: Judge, sides: Sides) -> list[Verdict]:
+    """The verdict at each instant between, but before `until`, at which an account came to another side of a limit.
 
-    To the second; several within one second are one.
+    To the second; several within one second are one. `before` are its sides at `after`.
     """
     found: list[Verdict] = []
-    if state.standing is None:
-        return found
-    low, before = state.at, _stood(state, state.standing)
-    after = _signature(_judged(state.known, until, about), about.rules)
-    while before != after and until - low > SECOND and len(found) < CROSSINGS:
+    low, last = after, sides(judge.at(until))
+    while before != last and until - low > SECOND and len(found) < CROSSINGS:
         high, verdict = until, None
         while high - low > SECOND:
             middle = (low + high) // 2
-            tried = _judged(state.known, middle, about)
-            if _signature(tried, about.rules) == before:
+            tried = judge.at(middle)
+            if sides(tried) == before:
                 low = middle
             else:
                 high, verdict = middle, tried
         if verdict is None:  # within the last second
             break
         found.append(verdict)
-        low, before = high, _signature(verdict, about.rules)
+        low, before = high, sides(verdict)
     return found
 
 
-def _judged(known: Known, at: Instant, about: About) -> Verdict:
-    return score.judge(known, about.rules, at, about.silent)
+def _crossed(state: Account, until: Instant, judge: Judge) -> list[Verdict]:
+    if state.standing is None:
+        return []
+    sides = partial(_sides, rules=judge.rules.bands)
+    return crossings(state.at, until, _stood(state, state.standing), judge, sides)
 
 
-def _signature(verdict: Verdict, rules: Rules) -> Signature:
-    """On which side of each limit an account is."""
-    now, falls, rises = verdict.score, rules.bands.falls, rules.bands.rises
-    codes = frozenset[str](cap.code for cap in verdict.caps)
-    return now < falls[0], now < falls[1], now >= rises[0], now >= rises[1], bool(verdict.unsure), codes
+def _sides(verdict: Verdict, rules: Bands) -> Hashable:
+    """On which side of every limit an account is."""
+    now, codes = verdict.score, frozenset(cap.code for cap in verdict.caps)
+    falls, rises = rules.falls, rules.rises
+    return now < falls[0], now < falls[1], now >= rises[0], now >= rises[1], verdict.is_na, codes
 
 
-def _stood(state: Account, standing: Standing) -> Signature:
-    """The signature at the last step."""
-    sides = (side is not None for side in (*standing.under, *standing.over))
-    return *sides, standing.band == bands.NA, frozenset(state.caps)  # type: ignore[return-value]  # four of them
+def _stood(state: Account, standing: Standing) -> Hashable:
+    """Its sides at the last step."""
+    (green, yellow), (over_green, over_yellow) = standing.under, standing.over
+    under = green is not None, yellow is not None
+    return *under, over_green is not None, over_yellow is not None, standing.band == bands.NA, frozenset(state.caps)
+
+
+def _sides_of(band: Band, verdict: Verdict, rules: Bands) -> Hashable:
+    """The sides that can move an account out of its band."""
+    now, bound = verdict.score, bands.colour(verdict.limit, rules)
+    match band:
+        case "green":
+            return verdict.is_na, bound, now < rules.falls[0], now < rules.falls[1]
+        case "yellow":
+            return verdict.is_na, bound, now < rules.falls[1], now >= rules.rises[0]
+        case "red":
+            return verdict.is_na, bound, now >= rules.rises[0], now >= rules.rises[1]
+        case "na":
+            return verdict.is_na
 
 
 # ---------------------------------------------------------------- one step
@@ -143,10 +159,11 @@ def _stepped(
     state: Account, verdict: Verdict, about: About, causes: Sequence[Mention], *, is_told: bool = False
 ) -> Step:
     """The state at the verdict's instant, with the change it makes and, where worth it, the score."""
-    rules, at, before = about.rules, verdict.at, state.standing
+    judge, at, before = about.judge, verdict.at, state.standing
+    rules = judge.rules
     verdict = _dated(verdict, state)
     codes = _codes(verdict)
-    standing = bands.step(before, at, verdict.score, verdict.limit, rules.bands, is_na=bool(verdict.unsure))
+    standing = bands.step(before, at, verdict.score, verdict.limit, rules.bands, is_na=verdict.is_na)
     events: list[Event] = []
     told = state.told
     is_changed = before is None or standing.band != before.band or codes.keys() != state.caps.keys()
@@ -154,9 +171,9 @@ def _stepped(
         shift = _shift(state, verdict, standing, about, causes)
         change, told = message.changed(about, verdict, before, standing, told, shift)
         events.append(change)
-    forecast = outlook(state.known, standing, verdict, about)
+    forecast = outlook(standing, verdict, judge)
     if is_changed or is_told or abs(verdict.sum.raw - state.raw) >= SHOWN or _differs(forecast, state.outlook):
-        events.append(message.scored(about, state.known, verdict, standing, forecast))
+        events.append(message.scored(about, verdict, standing, forecast))
         state = structs.replace(state, raw=verdict.sum.raw, outlook=forecast)
     after = structs.replace(
         state,
@@ -165,7 +182,7 @@ def _stepped(
         caps=codes,
         told=told,
         policy=rules.version,
-        silent=signals.fallen_silent(state.known, about.silent),
+        silent=signals.fallen_silent(state.known, about.judge.silent),
         closes=state.closes or message.next_midnight(at, rules.zone),
     )
     return Step(after, tuple(events))
@@ -173,11 +190,11 @@ def _stepped(
 
 def _dated(verdict: Verdict, state: Account) -> Verdict:
     """With the time since when a cap holds whose beginning only the looks know."""
-    caps = tuple(
-        cap if cap.since is not None else replace(cap, since=state.caps.get(cap.code, verdict.at))
+    caps = [
+        cap if cap.since is not None else structs.replace(cap, since=state.caps.get(cap.code, verdict.at))
         for cap in verdict.caps
-    )
-    return replace(verdict, caps=caps)
+    ]
+    return structs.replace(verdict, caps=caps)
 
 
 def _codes(verdict: Verdict) -> dict[CapCode, Instant]:
@@ -198,26 +215,26 @@ def _shift(state: Account, verdict: Verdict, standing: Standing, about: About, c
     cause = _cause(state, verdict, standing, about, has_facts=bool(causes))
     behind = causes
     if not causes and cause == "cap":
-        behind = [mention for cap in verdict.caps if cap.code in began for mention in cap.evidence]
+        behind = [mention for cap in verdict.caps if cap.code in began for mention in message.behind(about, cap)]
     return Shift(cause, behind, began, ended)
 
 
 def _cause(state: Account, verdict: Verdict, standing: Standing, about: About, *, has_facts: bool) -> Cause:
     """Why the band or the caps changed: the first of policy, data, cap, events, decay that explains it."""
-    rules, before = about.rules, state.standing
+    rules, before = about.judge.rules, state.standing
     if before is None:
         return "events"
     if state.policy != rules.version:
         return "policy"
-    silent = signals.fallen_silent(state.known, about.silent)
+    silent = signals.fallen_silent(state.known, about.judge.silent)
     if silent or state.silent:
-        believed = score.judge(state.known, rules, verdict.at, {})
-        as_if = bands.step(before, verdict.at, believed.score, believed.limit, rules.bands, is_na=bool(believed.unsure))
+        believed = Judge(state.known, rules, {}).at(verdict.at)
+        as_if = bands.step(before, verdict.at, believed.score, believed.limit, rules.bands, is_na=believed.is_na)
         is_same = as_if.band == before.band and {cap.code for cap in believed.caps} == state.caps.keys()
         if is_same or silent != state.silent:
             return "data"
     if {cap.code for cap in verdict.caps} != state.caps.keys():
-        free = bands.step(before, verdict.at, verdict.sum.raw, score.FULL, rules.bands, is_na=bool(verdict.unsure))
+        free = bands.step(before, verdict.at, verdict.sum.raw, score.FULL, rules.bands, is_na=verdict.is_na)
         if standing.band == before.band or free.band != standing.band:
             return "cap"
     return "events" if has_facts else "decay"
@@ -226,53 +243,43 @@ def _cause(state: Account, verdict: Verdict, standing: Standing, about: About, *
 # ---------------------------------------------------------------- the next look
 
 
-def _armed(state: Account, verdict: Verdict, about: About) -> Account:
+def _armed(state: Account, verdict: Verdict, judge: Judge) -> Account:
     """With the instant of the next look: the first at which something may have crossed, or a day ends."""
     assert state.standing is not None  # noqa: S101  # it was just judged
     at = verdict.at
-    wakes = [state.closes, *_appointments(state.known, state.standing, verdict, about)]
-    for distance, speed in score.margins(state.known, about.rules, verdict):
+    wakes = [state.closes, *_appointments(state.standing, verdict, judge)]
+    for distance, speed in judge.margins(verdict):
         wakes.append(at + max(LOOK_LEAST, round(distance / speed * DAY)))
     return structs.replace(state, wake=min(wake for wake in wakes if wake > at))
 
 
-def _appointments(known: Known, standing: Standing, verdict: Verdict, about: About) -> list[Instant]:
-    at, rules = verdict.at, about.rules
-    found = [*score.appointments(known, rules, at), *bands.dwells(standing, rules.bands)]
-    if signals.fallen_silent(known, about.silent):
+def _appointments(standing: Standing, verdict: Verdict, judge: Judge) -> list[Instant]:
+    at = verdict.at
+    found = [*judge.appointments(at), *(one for one in bands.dwells(standing, judge.rules.bands) if one > at)]
+    if judge.silent:
         found.append(at + SILENT_LOOK)
-    return [instant for instant in found if instant > at]
+    return found
 
 
-def outlook(known: Known, standing: Standing, verdict: Verdict, about: About) -> tuple[Band, Instant] | None:
+def outlook(standing: Standing, verdict: Verdict, judge: Judge) -> tuple[Band, Instant] | None:
     """The next change of band within some days if nothing happens; None where none is in sight.
 
-    The same steps as the looks will take, without their caution: from one known jump to the next.
+    The same steps as the looks will take, but from one known jump to the next. What is measured so far only falls as
+    time passes, so where nothing has crossed at the horizon and nothing waits, nothing crosses before.
     """
-    if not _may_change(known, standing, verdict, about):
+    rules, horizon = judge.rules.bands, verdict.at + OUTLOOK
+    sides = partial(_sides_of, standing.band, rules=rules)
+    is_waiting = next(bands.dwells(standing, rules), None) is not None
+    if not is_waiting and not judge.silent and sides(judge.at(horizon)) == sides(verdict):
         return None
-    rules, silent, horizon = about.rules, about.silent, verdict.at + OUTLOOK
-    state = Account(
-        known=known, standing=standing, at=verdict.at, caps=dict.fromkeys((c.code for c in verdict.caps), 0)
-    )
-    now = verdict
+    now, stands = verdict, standing
     while now.at < horizon:
-        assert state.standing is not None  # noqa: S101  # it began with one
-        until = min([horizon, *_appointments(known, state.standing, now, about)])
-        for one in (*crossings(state, until, about), score.judge(known, rules, until, silent)):
-            after = bands.step(state.standing, one.at, one.score, one.limit, rules.bands, is_na=bool(one.unsure))
-            if after.band != standing.band:
-                return after.band, one.at
-            state = structs.replace(state, standing=after, at=one.at, caps=_codes(one))
+        until = min([horizon, *_appointments(stands, now, judge)])
+        for one in (*crossings(now.at, until, sides(now), judge, sides), judge.at(until)):
+            stands = bands.step(stands, one.at, one.score, one.limit, rules, is_na=one.is_na)
             now = one
+            if stands.band != standing.band:
+                return stands.band, one.at
             if one.at < until:  # a dwell that began here may end first
                 break
     return None
-
-
-def _may_change(known: Known, standing: Standing, verdict: Verdict, about: About) -> bool:
-    """Can the band change within the horizon? A cheap bound that is right when it says no."""
-    if any(at <= verdict.at + OUTLOOK for at in _appointments(known, standing, verdict, about)):
-        return True
-    days = OUTLOOK / DAY
-    return any(distance <= speed * days for distance, speed in score.margins(known, about.rules, verdict))

@@ -1,19 +1,21 @@
 """The records that say what became of an account's health: score, change, closing. Ids are hashes of what they say."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from hashlib import blake2b
+from itertools import islice
 from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 from schemas import health as out
-from services.core.instants import Instant, instant, moment
+from services.core.instants import DAY, Instant, instant, moment
 from services.health import bands, signals
-from services.health.model import Known, Mention, Standing, Told
-from services.health.policy import Rules
-from services.health.score import Line, Verdict, lacking, why_missing
-from services.health.signals import Silent
+from services.health.model import Mention, Standing, Told
+from services.health.policy import Place, is_measured
+from services.health.score import Cap, Judge, Line, Verdict, lacking
+from services.health.signals import BREACHED
 
 SOURCE = "steward/health"
 EVIDENCE_KEPT = 8
@@ -22,11 +24,10 @@ DELTAS_TOLD = 3  # in a reason; all of them stand beside it
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Whose score it is, and by what it was judged."""
+    """Whose score it is, and who judges it."""
 
     account: str
-    rules: Rules
-    silent: Silent
+    judge: Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,11 @@ class Shift:
 
 
 def scored(
-    about: About, known: Known, verdict: Verdict, standing: Standing, outlook: tuple[out.Band, Instant] | None
+    about: About, verdict: Verdict, standing: Standing, outlook: tuple[out.Band, Instant] | None
 ) -> out.HealthScored:
     """The score with every reason for it."""
-    rules, at = about.rules, verdict.at
-    lines = tuple(_contribution(about, known, line, at) for line in verdict.sum.lines)
+    rules, at = about.judge.rules, verdict.at
+    lines = tuple(_contribution(about, line, at) for line in verdict.sum.lines)
     ages = [line.at for line in lines if line.at is not None]
     data = out.Scored(
         score=verdict.score,
@@ -53,7 +54,7 @@ def scored(
         band=standing.band,
         colour=bands.colour(verdict.score, rules.bands),
         since=moment(standing.since),
-        unsure=verdict.unsure,
+        unsure=tuple(_doubts(about, verdict)),
         coverage=verdict.sum.coverage,
         contributions=lines,
         caps=tuple(
@@ -61,14 +62,14 @@ def scored(
                 code=cap.code,
                 limit=cap.limit,
                 since=moment(cap.since if cap.since is not None else at),
-                reason=cap.reason,
-                evidence=_evidence(cap.evidence),
+                reason=why_capped(about, cap),
+                evidence=_evidence(behind(about, cap)),
             )
             for cap in verdict.caps
         ),
         profile=verdict.profile.profile.name,
-        profile_reason=_profile_reason(about, known, verdict),
-        trend=signals.trend(known, rules, at),
+        profile_reason=_profile_reason(about, verdict),
+        trend=signals.trend(about.judge.known, rules, at),
         as_of=moment(at),
         oldest_input=min(ages, default=None),
         outlook=None if outlook is None else out.Outlook(band=outlook[0], at=moment(outlook[1])),
@@ -78,9 +79,11 @@ def scored(
     return out.HealthScored(**_envelope(about, name, at), data=data)
 
 
-def _contribution(about: About, known: Known, line: Line, at: Instant) -> out.Contribution:
+def _contribution(about: About, line: Line, at: Instant) -> out.Contribution:
+    if not is_measured(line.place.signal):
+        return _unmeasured(line.place)
     signal = line.place.signal
-    behind = signals.evidence(known, signal, about.rules, at)
+    found = signals.evidence(about.judge.course, signal, at)
     value, score = line.reading or (None, None)
     return out.Contribution(
         signal=signal,
@@ -90,26 +93,89 @@ def _contribution(about: About, known: Known, line: Line, at: Instant) -> out.Co
         score=score,
         trust=line.trust,
         points=line.points,
-        at=moment(behind[0].at) if behind else None,
-        evidence=_evidence(behind),
-        missing=None if line.trust > 0 else why_missing(known, signal, at, about.silent),
+        at=moment(found[0].at) if found else None,
+        evidence=_evidence(found),
+        missing=None if line.trust > 0 else _why_missing(about, line),
+    )
+
+
+@cache
+def _unmeasured(place: Place) -> out.Contribution:
+    missing = "not measured yet"
+    return out.Contribution(
+        signal=place.signal, group=place.group, weight=place.weight, trust=0.0, points=0, missing=missing
     )
 
 
 def _evidence(mentions: Iterable[Mention]) -> tuple[out.Evidence, ...]:
-    return tuple(
-        out.Evidence(source=one.source, id=one.id, at=moment(one.at)) for one in list(mentions)[:EVIDENCE_KEPT]
-    )
+    return tuple(_fact(one) for one in islice(mentions, EVIDENCE_KEPT))
 
 
-def _profile_reason(about: About, known: Known, verdict: Verdict) -> str:
-    rules, chosen = about.rules, verdict.profile
+@lru_cache(maxsize=4_096)  # one fact stands behind several signals, and behind the next score as well
+def _fact(mention: Mention) -> out.Evidence:
+    return out.Evidence(source=mention.source, id=mention.id, at=moment(mention.at))
+
+
+def _why_missing(about: About, line: Line) -> str:
+    if about.judge.course.is_known(line.place.signal):
+        return "its source has been silent for more than 24 hours"
+    return "no fact about it has been seen"
+
+
+def _profile_reason(about: About, verdict: Verdict) -> str:
+    rules, chosen = about.judge.rules, verdict.profile
     if chosen.fed:
         return f"there is evidence of {', '.join(chosen.fed)}"
     if len(rules.resolve) == 1:
         return "the policy has no other"
     first = rules.resolve[0]
-    return f"{first.profile.name} needs evidence of {', '.join(lacking(known, rules, verdict.at, first))}"
+    return f"{first.profile.name} needs evidence of {', '.join(lacking(about.judge.course, first))}"
+
+
+def _doubts(about: About, verdict: Verdict) -> Iterator[str]:
+    rules, known = about.judge.rules, about.judge.known
+    if verdict.is_thin:
+        yield (
+            f"there is evidence for {verdict.sum.coverage:.0%} of what counts, and a band needs {rules.coverage:.0%}"
+        )
+    if verdict.is_young:
+        days = max(verdict.at - (known.oldest or verdict.at), 0) // DAY
+        yield f"the account has been known for {days} days, and a band needs {rules.age / DAY:g}"
+
+
+def why_capped(about: About, cap: Cap) -> str:
+    """The rule behind a cap, as it fits this account."""
+    caps, profile = about.judge.rules.caps, about.judge.resolved.profile
+    match cap.code:
+        case "SEV1_OPEN":
+            hours = caps.sev1_open.after_hours if caps.sev1_open else 0
+            return f"ticket {cap.about} of severity 1 has been open for more than {hours:g} hours"
+        case "NO_OWNER":
+            hours = caps.no_owner.after_working_hours if caps.no_owner else 0
+            return f"nobody has owned the account for {hours:g} working hours"
+        case "HANDOFF_BREACH":
+            return "a handoff has breached its agreed time"
+        case "WEAK_LINK":
+            return f"{cap.about} alone scores below {caps.weak_link.below if caps.weak_link else 0:g}"
+        case "THIN_DATA":
+            least = caps.thin_data.coverage if caps.thin_data else 0
+            return f"there is evidence for less than {least:.0%} of what counts"
+        case "NARROW":
+            return f"the profile {profile.name} looks at too little"
+
+
+def behind(about: About, cap: Cap) -> Sequence[Mention]:
+    """The facts behind a cap."""
+    match cap.code:
+        case "SEV1_OPEN":
+            return sorted(graded for _, _, graded in signals.urgent(about.judge.known))
+        case "NO_OWNER":
+            held = about.judge.course.held
+            return [held.mention] if held else []
+        case "HANDOFF_BREACH":
+            return signals.verdicts(about.judge.known, BREACHED)
+        case _:
+            return ()
 
 
 # ---------------------------------------------------------------- changes
@@ -137,7 +203,7 @@ def changed(
         cap_effect=effect,
         caps_began=tuple(shift.began),
         caps_ended=tuple(shift.ended),
-        policy=about.rules.version,
+        policy=about.judge.rules.version,
     )
     name = _hash(about.account, "changed", str(now.n))
     return out.HealthChanged(**_envelope(about, name, verdict.at), data=data), now
@@ -162,13 +228,12 @@ def _reason(
     moved = ", ".join(f"{name} {points / 1_000:+.1f}" for name, points in deltas[:DELTAS_TOLD])
     match shift.cause:
         case "policy":
-            return f"policy version {about.rules.version} is in force{_after(moved)}"
+            return f"policy version {about.judge.rules.version} is in force{_after(moved)}"
         case "data":
-            silent = ", ".join(sorted(about.silent))
+            silent = ", ".join(sorted(about.judge.silent))
             return f"silent: {silent}" if silent else "its sources are heard again"
         case "cap":
-            limits = {cap.code: cap.reason for cap in verdict.caps}
-            began = [f"{code} began: {limits[code]}" for code in shift.began]
+            began = [f"{cap.code} began: {why_capped(about, cap)}" for cap in verdict.caps if cap.code in shift.began]
             return "; ".join([*began, *(f"{code} ended" for code in shift.ended)])
         case "events":
             return f"facts came{_after(moved)}"
@@ -182,14 +247,14 @@ def _after(moved: str) -> str:
 
 def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClosed:
     """The score at the end of the local day that ends at the verdict's instant."""
-    day = _local(verdict.at - 1, about.rules.zone).date().isoformat()
+    day = _local(verdict.at - 1, about.judge.rules.zone).date().isoformat()
     data = out.Closing(
         day=day,
         score=verdict.score,
         band=standing.band,
         coverage=verdict.sum.coverage,
         points=points_of(verdict),
-        policy=about.rules.version,
+        policy=about.judge.rules.version,
     )
     return out.HealthClosed(**_envelope(about, _hash(about.account, "closed", day), verdict.at), data=data)
 

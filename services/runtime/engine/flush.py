@@ -55,7 +55,7 @@ class Lane(Generic[S]):
 
     def touched(self) -> None:
         """The partition took something in."""
-        if self.partition.changed:
+        if self.partition.changed or self.partition.overdue:
             self._wake.set()
         if self.partition.pending > PENDING_LIMIT:
             self._room.clear()
@@ -124,6 +124,10 @@ class Lane(Generic[S]):
                 async with asyncio.timeout(max(ride, 0.01)):
                     await self._wake.wait()
             self._wake.clear()
+            # Keys may be asked in their thousands before one of them changes: that waits for no further mark.
+            while self.partition.overdue and not self.partition.changed and self.ready:
+                self.partition.fire()
+                await asyncio.sleep(0)
             if self.partition.changed or (self.partition.moved and (ride <= 0 or not self.ready)):
                 break
             if ride <= 0:

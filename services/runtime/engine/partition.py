@@ -14,8 +14,9 @@ from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import CLOCK, Topic, dead_letters
 from services.core.instants import MINUTE, SECOND, Instant, instant
 from services.core.outcome import DeadLetter, Drop, Reason
-from services.core.policy import Policies
+from services.core.policy import Policies, PolicyMissing
 from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S
+from services.runtime.engine.rounds import Rounds
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.timers import Timers
 from services.runtime.kafka import Header, Record, partition_of
@@ -25,6 +26,7 @@ META = b"\x00meta"
 AHEAD_OF_ARRIVAL = 5 * MINUTE  # an event may be this much younger than its arrival: clocks differ
 MARK_AHEAD = 5 * SECOND
 FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
+ASK_LIMIT = 20_000  # keys asked in one turn of the loop whether they are outdated
 MARKS_KEPT = 600
 MESSAGE_LENGTH = 500
 LETTER_BYTES = 800_000  # of key and value; with the headers a dead letter must still fit into one batch
@@ -32,6 +34,7 @@ MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and t
 
 
 Place = tuple[str, int]  # topic and partition
+Basis = tuple[int, frozenset[str]]  # what every state rests on: the policy's version and who is silent
 NO_ENDS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -58,13 +61,14 @@ class Meta:
     safe: Instant = NEVER
     promises: dict[str, Instant] = field(default_factory=dict)
     closed: dict[str, Instant] = field(default_factory=dict)
+    silent: dict[str, Instant] = field(default_factory=dict)
 
     def copy(self) -> "Meta":
         """A copy that the partition's further life does not change."""
         return replace(self, positions=dict(self.positions), closed=dict(self.closed))
 
     def context(self, policies: Policies) -> Context:
-        return Context(self.at, self.safe, self.promises, self.closed, policies)
+        return Context(self.at, self.safe, self.promises, self.closed, policies, self.silent)
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -99,6 +103,9 @@ class Partition(Generic[S]):
         self._metrics = metrics
         self._state: dict[str, S] = {}
         self._timers = Timers()
+        self._rounds = Rounds()
+        self._basis: Basis | None = None
+        self._woken = 0
         self._marks: deque[Mark] = deque()
         self._context = self.meta.context(tables.policies)
         self._dirty: dict[str, None] = {}
@@ -255,9 +262,26 @@ class Partition(Generic[S]):
             return
         meta.at, meta.safe = instant(newest.at), instant(newest.safe)
         meta.promises = {run: instant(until) for run, until in newest.promises.items()}
+        meta.silent = {source: instant(last) for source, last in newest.heard.items()}
         self._context = meta.context(self._tables.policies)
+        self._compare()
         self.fire()
         self._resume()
+
+    def _compare(self) -> None:
+        """Begin a round of questions where a policy or a silence has changed what states rest on.
+
+        With the first mark after a restore nothing is known of what they rest on, so that they are asked.
+        """
+        context = self._context
+        try:
+            # In force by what the tables say now: a policy may be activated after the mark that covers its instant.
+            basis = context.policies.in_force(context.at).version, frozenset(context.silent)
+        except PolicyMissing:
+            return
+        if basis != self._basis:
+            self._basis = basis
+            self._rounds.begin(self._state)
 
     def _resume(self) -> None:
         """With the first mark after the inputs' old ends every result of earlier effects is read: ask for the rest."""
@@ -272,15 +296,34 @@ class Partition(Generic[S]):
         )
 
     def fire(self) -> None:
-        """Wake the keys whose due time has been reached, a bounded number at a time."""
-        keys = self._timers.pop(self._context.reached, FIRE_LIMIT)
+        """Wake keys whose due time has been reached or that are outdated: a bounded number until the next cut.
+
+        `overdue` afterwards: there may be more.
+        """
+        keys = self._timers.pop(self._context.reached, FIRE_LIMIT - self._woken)
         for key in keys:
-            self._apply(key, self._processor.due(key, self._state[key], self._context))
-            if key in self._state:
-                self._timers.arm(key, self._processor.dues(self._state[key]))
-        self.overdue = len(keys) >= FIRE_LIMIT
+            self._wake(key, self._state[key])
         if keys:
             self._metrics.fired.labels(self._processor.name).inc(len(keys))
+        if self._woken < FIRE_LIMIT:
+            self._ask()
+        self.overdue = self._woken >= FIRE_LIMIT or self._rounds.left > 0
+        if not self.changed:  # nothing for a flush to carry
+            self._woken = 0
+
+    def _ask(self) -> None:
+        for key in self._rounds.next(ASK_LIMIT):
+            state = self._state.get(key)
+            if state is not None and self._processor.outdated(state, self._context):
+                self._wake(key, state)
+                if self._woken >= FIRE_LIMIT:
+                    return
+
+    def _wake(self, key: str, state: S) -> None:
+        self._woken += 1
+        self._apply(key, self._processor.due(key, state, self._context))
+        if key in self._state:
+            self._timers.arm(key, self._processor.dues(self._state[key]))
 
     # -- what goes out -------------------------------------------------------------------------------------------
 
@@ -304,7 +347,8 @@ class Partition(Generic[S]):
             *((key.encode(), version + encode(state[key]) if key in state else None, []) for key in self._dirty),
         ]
         cut = Cut(meta, changelog, self._outputs, self._wanted())
-        self._dirty, self._outputs, self._asking, self._closed_changed, self.pending = {}, {}, {}, False, 0
+        self._dirty, self._outputs, self._asking, self._closed_changed = {}, {}, {}, False
+        self.pending, self._woken = 0, 0
         return cut
 
     def _wanted(self) -> list[Effect]:
