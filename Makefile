@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Files of tests in turn: most of a run waits for real processes. make test WORKERS= runs them one by one.
+WORKERS ?= --numprocesses 2 --dist loadfile
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 RUNTIME := .venv/runtime.stamp
@@ -20,7 +22,7 @@ demo: $(RUNTIME)  ## the whole product on simulated days; ARGS=--once ends by it
 	$(call UNTIL_INTERRUPTED,$(BIN)/steward demo $(ARGS))
 
 test: lint types $(DEV)  ## lint, types, imports and every test; ARGS go to pytest
-	$(BIN)/python -m pytest -p tests.kafka_floor $(ARGS)
+	$(BIN)/python -m pytest -p tests.kafka_floor $(WORKERS) $(ARGS)
 
 lint: $(DEV)  ## ruff, import contracts, declared dependencies
 	$(BIN)/ruff check

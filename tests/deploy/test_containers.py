@@ -99,6 +99,7 @@ def test_compose_runs_the_processes_of_a_small_installation() -> None:
         ("ingest", "serve"),
         ("identity",),
         ("handoff",),
+        ("health",),
         ("alerting-case",),
         ("alerting-desk",),
         ("view", "serve"),
