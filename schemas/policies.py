@@ -4,7 +4,7 @@ from collections.abc import Collection
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from schemas.envelope import Data, Event, Id, Line, Name, Time
 
@@ -62,7 +62,7 @@ MeaningfulType = Literal["interaction.logged", "purchase.made", "ticket.opened",
 Limit = Annotated[float, Field(ge=0, le=100)]
 Hours = Annotated[float, Field(gt=0, le=2000)]
 Days = Annotated[float, Field(ge=1, le=3650)]
-Curve = tuple[tuple[float, Limit], ...]  # anchors (x, score): linear between, clamped outside
+Curve = tuple[tuple[FiniteFloat, Limit], ...]  # anchors (x, score): linear between, clamped outside
 
 
 class SilenceRule(Data):
@@ -176,16 +176,17 @@ class HealthRules(Data):
     def _names_exist(self) -> "HealthRules":
         for name, profile in self.profiles.items():
             for group in profile.groups:
-                _known(f"health.profiles.{name}.groups", group, self.groups)
+                _known(f"profiles.{name}.groups", group, self.groups)
             total = sum(profile.groups.values())
             if abs(total - 100) > 1e-6:
-                raise ValueError(f"health.profiles.{name}: the weights of its groups sum to {total:g}; make it 100")
+                raise ValueError(f"profiles.{name}.groups has weights that sum to {total:g}; make it 100")
         for number, rule in enumerate(self.resolve):
-            _known(f"health.resolve.{number}.profile", rule.profile, self.profiles)
+            _known(f"resolve.{number}.profile", rule.profile, self.profiles)
             for group in rule.fed:
-                _known(f"health.resolve.{number}.fed", group, self.groups)
-        if self.resolve[-1].fed:
-            raise ValueError("health.resolve: the last rule must fit every account; leave its `fed` out")
+                _known(f"resolve.{number}.fed", group, self.groups)
+        if fed := self.resolve[-1].fed:
+            place = f"resolve.{len(self.resolve) - 1}.fed"
+            raise ValueError(f"{place} names {', '.join(fed)}, but the last rule must fit every account; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -193,20 +194,21 @@ class HealthRules(Data):
         listed = [signal for signals in self.groups.values() for signal in signals]
         twice = sorted({signal for signal in listed if listed.count(signal) > 1})
         if twice:
-            raise ValueError(f"health.groups: {', '.join(twice)} stands there twice")
+            raise ValueError(f"groups has {', '.join(twice)} more than once; keep one")
         curved = [signal for signal in listed if signal in MEASURED and signal != "handoff"]
         lacking = [signal for signal in curved if signal not in self.curves]
         if lacking:
-            raise ValueError(f"health.curves: {', '.join(lacking)} is measured and has no curve")
+            raise ValueError(f"curves lacks {', '.join(lacking)}; what is measured needs a curve")
         return self
 
     @model_validator(mode="after")
     def _numbers_are_in_order(self) -> "HealthRules":
         for signal, curve in self.curves.items():
-            if any(before >= after for (before, _), (after, _) in pairwise(curve)):
-                raise ValueError(f"health.curves.{signal}: its anchors must rise in x")
+            for (before, _), (after, _) in pairwise(curve):
+                if before >= after:
+                    raise ValueError(f"curves.{signal} has x {after:g} after {before:g}; its anchors must rise in x")
         if self.bands.yellow >= self.bands.green:
-            raise ValueError("health.bands: yellow must lie below green")
+            raise ValueError(f"bands.yellow is {self.bands.yellow:g}; it must lie below green, {self.bands.green:g}")
         return self
 
 

@@ -40,7 +40,10 @@ def _looked(look: Callable[[Settings], str], loaded: Settings) -> Iterator[Findi
 def _policy(loaded: Settings) -> str:
     policy = read_policy(loaded.policy)
     legs = sum(len(kind.legs) for kind in policy.handoffs.values())
-    return f"policy {loaded.policy}: version {policy.version}, {len(policy.handoffs)} kinds, {legs} legs"
+    scored = (
+        "no health: nothing is scored" if policy.health is None else f"{len(policy.health.profiles)} health profiles"
+    )
+    return f"policy {loaded.policy}: version {policy.version}, {len(policy.handoffs)} kinds, {legs} legs, {scored}"
 
 
 def _maps(loaded: Settings) -> str:

@@ -19,7 +19,7 @@ class Counted(Generic[S]):
     def __init__(self, inner: Processor[S], metrics: Metrics) -> None:
         self.name, self.version = inner.name, inner.version
         self.inputs, self.outputs = inner.inputs, inner.outputs
-        self.empty, self.dues, self.wanted = inner.empty, inner.dues, inner.wanted
+        self.empty, self.dues, self.outdated, self.wanted = inner.empty, inner.dues, inner.outdated, inner.wanted
         self.encode, self.decode = inner.encode, inner.decode
         self._inner = inner
         self._metrics = metrics

@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from zlib import compress, decompress
 
-import msgspec
 from msgspec.structs import replace
 
 from schemas import alerts, handoffs, notices
@@ -23,12 +21,12 @@ from services.alerting.policy import is_aged, name_of
 from services.core.instants import DAY, Instant, instant, moment
 from services.core.outcome import Drop, Fate, Reason
 from services.core.processor import LIVE, NEVER, Context, Decision, Due, Effect, Fact, Output
+from services.core.states import States
 
 SOURCE = "steward/alerting-case"
 SETTLED_KEPT = 60 * DAY
 OPEN_KEPT = 400 * DAY  # as long as the handoff itself: after that nothing more is said of it
 ALERTS_LIMIT = 1_000  # an account's state is one record of at most 900 KB: deflated, each is some 300 bytes
-FAST = 1
 DEALS_LIMIT = 500
 MOST = Decimal(10) ** 12  # what an amount can say
 
@@ -66,10 +64,7 @@ class CaseProcessor:
     version = 1
     inputs: tuple[Topic, ...] = (HANDOFFS, ACCOUNTS, RENEWALS)
     outputs: tuple[Topic, ...] = (ALERTS, NOTICES)
-
-    def __init__(self) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(Case)
+    _states = States(name, version, Case, deflated=True)
 
     def empty(self) -> Case:
         return Case()
@@ -92,16 +87,17 @@ class CaseProcessor:
         ]
         return [Due(min(leaving), LIVE)] if leaving else []
 
+    def outdated(self, _state: Case, _context: Context) -> bool:
+        return False
+
     def wanted(self, _key: str, _state: Case) -> Sequence[Effect]:
         return ()
 
     def encode(self, state: Case) -> bytes:
-        return compress(self._encoder.encode(state), FAST)
+        return self._states.encode(state)
 
     def decode(self, raw: bytes, version: int) -> Case:
-        if version != self.version:
-            raise ValueError(f"state version {version} of {self.name} is not known; this is {self.version}")
-        return self._decoder.decode(decompress(raw))
+        return self._states.decode(raw, version)
 
 
 def _take(draft: _Draft, fact: Fact) -> Fate | None:

@@ -6,9 +6,7 @@ Retries and the digest wait on the clock itself: what they wait for is not the s
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from zlib import compress, decompress
 
-import msgspec
 from msgspec.structs import replace
 
 from schemas import alerts, notices
@@ -18,6 +16,7 @@ from services.alerting.model import Attempt, Delivery, Desk, End, Known, Notice,
 from services.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, instant, moment
 from services.core.outcome import Drop, Fate, Reason
 from services.core.processor import CLOCK_ALONE, NEVER, Context, Decision, Due, Effect, Fact, Output
+from services.core.states import States
 
 SOURCE = "steward/alerting-desk"
 PAUSES = (5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)  # after each failed attempt
@@ -30,7 +29,6 @@ KNOWN_KEPT = 30 * DAY  # as long as cs.notices itself
 WAITING_LIMIT = 1_500
 RETRACTIONS_LIMIT = 1_800
 KNOWN_LIMIT = 4_000
-FAST = 1
 GONE = 410
 
 
@@ -85,12 +83,11 @@ class DeskProcessor:
     version = 1
     inputs: tuple[Topic, ...] = (NOTICES,)
     outputs: tuple[Topic, ...] = (ALERTS,)
+    _states = States(name, version, Desk, deflated=True)
 
     def __init__(self, endpoints: Sequence[str], *, simulated: bool = False) -> None:
         self._endpoints = tuple(endpoints)
         self._simulated = simulated
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(Desk)
 
     def empty(self) -> Desk:
         return Desk()
@@ -123,6 +120,9 @@ class DeskProcessor:
         wake = min([*waiting, *ended, *collecting, *gone], default=None)
         return [] if wake is None else [Due(wake, CLOCK_ALONE)]
 
+    def outdated(self, _state: Desk, _context: Context) -> bool:
+        return False
+
     def wanted(self, key: str, state: Desk) -> Sequence[Effect]:
         return [
             Effect(f"{name}.{one.attempt}", key, _attempt(key, state, name, one))
@@ -131,12 +131,10 @@ class DeskProcessor:
         ]
 
     def encode(self, state: Desk) -> bytes:
-        return compress(self._encoder.encode(state), FAST)
+        return self._states.encode(state)
 
     def decode(self, raw: bytes, version: int) -> Desk:
-        if version != self.version:
-            raise ValueError(f"state version {version} of {self.name} is not known; this is {self.version}")
-        return self._decoder.decode(decompress(raw))
+        return self._states.decode(raw, version)
 
     def _take(self, draft: _Draft, fact: Fact) -> Fate | None:
         match fact.event:

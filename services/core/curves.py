@@ -21,7 +21,7 @@ def score(anchors: Anchors, x: float) -> float:
         return low
     right, high = anchors[after]
     value = low + (high - low) * ((x - left) / (right - left))
-    # Rounding may step over the next anchor: a score of 100.00000000000001 is none.
+    # A hair before the next anchor rounding may step over its score, and one beyond 100 would be no score.
     if low <= high:
         return min(value, high)
     return max(value, high)

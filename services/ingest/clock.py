@@ -157,6 +157,7 @@ class _Writer:
             "closed": _moments(closed),
             "stalled": heard.runs.stalled(now.at),
             "silent": heard.hearts.silent(now.at),
+            "heard": _moments(heard.hearts.heard(now.at)),
             "tables": {topic.name: ends[topic.name] for topic in TABLES},
             "writer": self.name,
             "simulated": self.simulated,

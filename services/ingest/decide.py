@@ -11,7 +11,7 @@ from schemas.accounts import AccountUpserted
 from schemas.envelope import EARLIEST, Event
 from schemas.identity import Home, IdentityMapped
 from schemas.sources import SourceSeen
-from schemas.topics import ACCOUNTS, HELD, IDENTITY, OWNERSHIP, RENEWALS, SOURCES, Topic
+from schemas.topics import ACCOUNTS, HELD, IDENTITY, INTERACTIONS, OWNERSHIP, RENEWALS, SOURCES, Topic
 from services.core.instants import MINUTE, Instant, instant, moment
 from services.ingest.model import (
     Accepted,
@@ -33,7 +33,9 @@ from services.ingest.policy import short
 from services.ingest.providers import cloudevents
 
 AHEAD = 5 * MINUTE  # a fact later than its arrival by more than this was dated by a wrong clock
-TOPIC_OF: dict[type[Event], Topic] = {kind: topic for topic in (RENEWALS, OWNERSHIP) for kind in topic.types}
+TOPIC_OF: dict[type[Event], Topic] = {
+    kind: topic for topic in (RENEWALS, OWNERSHIP, INTERACTIONS) for kind in topic.types
+}
 
 _HELD = {kind.name(): kind for kind in HELD.types}
 _HOME: TypeAdapter[str] = TypeAdapter(Home)

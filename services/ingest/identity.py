@@ -14,6 +14,7 @@ from schemas.topics import CATALOGUE, FINDINGS, HELD, IDENTITY, Topic
 from services.core.instants import DAY, Instant, instant, moment
 from services.core.outcome import DeadLetter, Drop, Fate, Reason
 from services.core.processor import CLOCK_ALONE, Context, Decision, Due, Effect, Fact, Output
+from services.core.states import States
 
 SOURCE = "steward/identity"
 FACTS_LIMIT = 1_000
@@ -89,10 +90,7 @@ class IdentityProcessor:
     version = 1
     inputs: tuple[Topic, ...] = (HELD, IDENTITY)
     outputs: tuple[Topic, ...] = (*dict.fromkeys(TOPIC_OF.values()), FINDINGS)
-
-    def __init__(self) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(Home)
+    _states = States(name, version, Home)
 
     def empty(self) -> Home:
         return Home()
@@ -123,16 +121,17 @@ class IdentityProcessor:
     def dues(self, state: Home) -> Sequence[Due]:
         return [Due(min(one.arrived for one in state.waiting) + KEPT, CLOCK_ALONE)] if state.waiting else ()
 
+    def outdated(self, _state: Home, _context: Context) -> bool:
+        return False
+
     def wanted(self, key: str, state: Home) -> Sequence[Effect]:  # noqa: ARG002  # nothing is done outside
         return ()
 
     def encode(self, state: Home) -> bytes:
-        return self._encoder.encode(state)
+        return self._states.encode(state)
 
     def decode(self, raw: bytes, version: int) -> Home:
-        if version != self.version:
-            raise ValueError(f"state version {version} of the identity processor is not known; this is {self.version}")
-        return self._decoder.decode(raw)
+        return self._states.decode(raw, version)
 
 
 def _take(draft: _Draft, fact: Fact) -> Fate | None:

@@ -201,10 +201,11 @@ class _Run:
 
     async def send(self, chunk: Chunk) -> None:
         """Everything in the chunk is acknowledged when this returns, and now and then told to the clock."""
+        first = self.progress.sent
         async with patience(self.progress):
             await self._introduce(chunk.facts)
-            await self._acknowledged(self._fact(fact) for fact in chunk.facts)
-        sent = self.progress.sent + len(chunk.facts)
+            await self._acknowledged(self._fact(fact, at) for at, fact in enumerate(chunk.facts, first))
+        sent = first + len(chunk.facts)
         through = chunk.through(self.progress.through)
         self.progress = self.progress.model_copy(update={"sent": sent, "through": through})
         if clock.elapsed() - self._told >= TELL_SECONDS:
@@ -228,10 +229,10 @@ class _Run:
         put = self._publisher.put
         await asyncio.gather(*[await put(topic, event.partitionkey, codec.encode(event)) for topic, event in records])
 
-    def _fact(self, fact: Homed) -> tuple[Topic, Event]:
-        event = fact.draft.event(
-            self.progress.source, self._accounts[fact.home], self._rank, self.progress.run, clock.now()
-        )
+    def _fact(self, fact: Homed, position: int) -> tuple[Topic, Event]:
+        # Every attempt reads the same facts in the same order: a fact sent twice has the same position twice.
+        progress, account = self.progress, self._accounts[fact.home]
+        event = fact.draft.event(progress.source, account, self._rank, progress.run, clock.now(), position)
         return TOPICS[type(event)], event
 
     def _mapped(self, home: str, account: str, at: Instant) -> tuple[Topic, Event]:

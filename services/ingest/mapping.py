@@ -191,8 +191,9 @@ class Draft:
         rank: int = DEFAULT_RANK,
         run: Id | None = None,
         received: Instant | None = None,
+        position: int | None = None,
     ) -> Event:
-        """The fact as it is sent. Raises pydantic's ValidationError when its type forbids it."""
+        """The fact as it is sent, at this `position` of its run. Raises pydantic's ValidationError."""
         attributes = {
             "id": self.id,
             "source": source,
@@ -201,6 +202,7 @@ class Draft:
             "time": moment(self.at),
             "sourcerank": rank,
             "run": run,
+            "runposition": position,
             "receivedat": None if received is None else moment(received),
             "data": self.data,
         }

@@ -114,6 +114,10 @@ class Hearts:
             )
         )
 
+    def heard(self, at: Instant) -> dict[str, Instant]:
+        """The last heartbeat of each silent source that ever sent one, however long ago."""
+        return {name: self.seen[name] for name in self.silent(at) if name in self.seen}
+
 
 @dataclass(frozen=True, slots=True)
 class Allowance:

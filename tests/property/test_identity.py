@@ -10,12 +10,15 @@ from schemas import codec
 from schemas.identity import IdentityMapped
 from schemas.topics import HELD
 from services.core.processor import Fact
-from tests.unit.test_identity import Story, accepted, mapped, won
+from tests.unit.test_identity import Story, accepted, mapped, talked, won
 
 Log = list[Fact]
 
 held = st.builds(
-    lambda make, id, at: make(id, at), st.sampled_from([won, accepted]), st.sampled_from("abcdef"), st.integers(0, 50)
+    lambda make, id, at: make(id, at),
+    st.sampled_from([won, accepted, talked]),
+    st.sampled_from("abcdef"),
+    st.integers(0, 50),
 )
 mappings = st.builds(
     lambda account, at, rank, id: mapped(account, at, rank=rank, id=id),

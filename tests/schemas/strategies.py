@@ -1,6 +1,7 @@
 """Hypothesis strategies: any event of each type, as its models allow it, and any JSON."""
 
 from datetime import UTC, timedelta, timezone
+from itertools import pairwise
 from typing import Any, get_args
 
 from hypothesis import strategies as st
@@ -11,7 +12,9 @@ from schemas import (
     clock,
     findings,
     handoffs,
+    health,
     identity,
+    interactions,
     notices,
     ownership,
     policies,
@@ -39,6 +42,17 @@ amounts = st.from_regex(r"[0-9]{1,12}(\.[0-9]{1,4})?", fullmatch=True)
 currencies = st.from_regex(r"[A-Z]{3}", fullmatch=True)
 states = st.sampled_from(get_args(handoffs.State))
 stages = st.sampled_from(get_args(handoffs.Stage))
+severities = st.integers(min_value=1, max_value=4)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+shares = st.floats(min_value=0, max_value=1)
+limits = st.floats(min_value=0, max_value=100)
+hours = st.floats(min_value=0, exclude_min=True, max_value=2000)
+days = st.floats(min_value=1, max_value=3650)
+scores = st.integers(min_value=0, max_value=100_000)
+points = st.integers(min_value=-100_000, max_value=100_000)
+signals = st.sampled_from(get_args(policies.SignalName))
+bands = st.sampled_from(get_args(health.Band))
+codes = st.lists(st.sampled_from(get_args(health.CapCode)), max_size=3).map(tuple)
 
 calendar_rules = st.builds(
     policies.CalendarRule,
@@ -48,6 +62,91 @@ calendar_rules = st.builds(
 )
 
 
+# Anchors that rise in x.
+curves = st.lists(finite, min_size=1, max_size=4, unique=True).flatmap(
+    lambda xs: st.tuples(*(st.tuples(st.just(x), limits) for x in sorted(xs)))
+)
+positive = st.floats(min_value=0, exclude_min=True, max_value=1000)
+silences = st.builds(
+    policies.SilenceRule,
+    days=days,
+    r=positive,
+    alpha=positive,
+    a=positive,
+    b=st.floats(min_value=1, exclude_min=True, max_value=1000),
+)
+trends = st.builds(
+    policies.TrendRule,
+    short_days=st.floats(min_value=7, max_value=3650),
+    long_days=st.floats(min_value=7, max_value=3650),
+    floor=st.floats(min_value=0, exclude_min=True, max_value=1),
+    least=shares,
+)
+cap_rules = st.builds(
+    policies.CapRules,
+    sev1_open=st.none() | st.builds(policies.Sev1Cap, limit=limits, after_hours=hours),
+    no_owner=st.none() | st.builds(policies.OwnerCap, limit=limits, after_working_hours=hours),
+    handoff_breach=st.none() | st.builds(policies.CapRule, limit=limits),
+    weak_link=st.none() | st.builds(policies.WeakLinkCap, limit=limits, weight=limits, trust=shares, below=limits),
+    thin_data=st.none() | st.builds(policies.ThinDataCap, limit=limits, coverage=shares),
+    narrow=st.none() | st.builds(policies.CapRule, limit=limits),
+)
+
+
+@st.composite
+def band_rules(draw: st.DrawFn) -> policies.BandRules:
+    """When the band follows the score, yellow below green."""
+    yellow, green = sorted(draw(st.lists(limits, min_size=2, max_size=2, unique=True)))
+    return policies.BandRules(
+        green=green,
+        yellow=yellow,
+        down_margin=draw(limits),
+        down_hours=draw(hours),
+        fall=draw(limits),
+        fall_hours=draw(hours),
+        up_margin=draw(limits),
+        up_hours=draw(hours),
+    )
+
+
+@st.composite
+def profile_rules(draw: st.DrawFn, groups: list[str]) -> policies.ProfileRule:
+    """Weights of some of the groups, together 100."""
+    chosen = draw(st.lists(st.sampled_from(groups), min_size=1, unique=True))
+    cuts = draw(st.sets(st.integers(1, 99), min_size=len(chosen) - 1, max_size=len(chosen) - 1))
+    edges = [0, *sorted(cuts), 100]
+    weights = {name: float(after - before) for name, (before, after) in zip(chosen, pairwise(edges), strict=True)}
+    return policies.ProfileRule(groups=weights, narrow=draw(st.booleans()))
+
+
+@st.composite
+def health_rules(draw: st.DrawFn) -> policies.HealthRules:
+    """Rules whose names exist, with a curve for all that is measured."""
+    listed = draw(st.lists(signals, min_size=1, max_size=6, unique=True))
+    titles = draw(st.lists(names, min_size=1, max_size=len(listed), unique=True))
+    groups = {name: tuple(listed[number :: len(titles)]) for number, name in enumerate(titles)}
+    profiles = draw(st.dictionaries(names, profile_rules(titles), min_size=1, max_size=2))
+    known, fed = st.sampled_from(sorted(profiles)), st.lists(st.sampled_from(titles), max_size=2).map(tuple)
+    rules = draw(st.lists(st.builds(policies.ResolveRule, profile=known, fed=fed), max_size=2))
+    return policies.HealthRules(
+        prior=draw(limits),
+        meaningful=tuple(draw(st.lists(st.sampled_from(get_args(policies.MeaningfulType)), min_size=1, max_size=4))),
+        owner_role=draw(names),
+        silence=draw(silences),
+        trend=draw(trends),
+        breadth_days=draw(days),
+        severity_weights=draw(st.tuples(limits, limits, limits, limits)),
+        handoff_scores=draw(st.tuples(limits, limits, limits)),
+        curves={name: draw(curves) for name in listed if name in policies.MEASURED},
+        groups=groups,
+        profiles=profiles,
+        resolve=(*rules, policies.ResolveRule(profile=draw(known))),
+        bands=draw(band_rules()),
+        provisional=policies.ProvisionalRule(coverage=draw(shares), days=draw(st.floats(0, 365))),
+        caps=draw(cap_rules),
+    )
+
+
 @st.composite
 def policy(draw: st.DrawFn) -> policies.Policy:
     """A policy whose legs name calendars that exist, and its people managers."""
@@ -55,7 +154,7 @@ def policy(draw: st.DrawFn) -> policies.Policy:
     known = st.sampled_from(sorted(calendars))
     leg = st.builds(
         policies.LegRule,
-        hours=st.floats(min_value=0, exclude_min=True, max_value=2000),
+        hours=hours,
         accountable=st.sampled_from(["owner", "sender"]),
         calendar=st.none() | known,
     )
@@ -77,6 +176,7 @@ def policy(draw: st.DrawFn) -> policies.Policy:
                 max_age_hours=st.floats(min_value=0, exclude_min=True, max_value=720),
             )
         ),
+        health=draw(st.none() | health_rules()),
     )
 
 
@@ -92,6 +192,83 @@ def win(draw: st.DrawFn) -> renewals.Won:
         owner=draw(st.none() | ids),
     )
 
+
+@st.composite
+def purchase(draw: st.DrawFn) -> interactions.Purchase:
+    """A purchase, with amount and currency or neither."""
+    amount = draw(st.none() | amounts)
+    currency = None if amount is None else draw(currencies)
+    return interactions.Purchase(order=draw(st.none() | ids), amount=amount, currency=currency)
+
+
+evidence = st.lists(st.builds(health.Evidence, source=ids, id=ids, at=times), max_size=8).map(tuple)
+contributions = st.builds(
+    health.Contribution,
+    signal=names,
+    group=names,
+    weight=shares,
+    value=st.none() | finite,
+    score=st.none() | limits,
+    trust=shares,
+    points=points,
+    at=st.none() | times,
+    evidence=evidence,
+    missing=st.none() | lines,
+)
+caps = st.builds(
+    health.Cap,
+    code=st.sampled_from(get_args(health.CapCode)),
+    limit=scores,
+    since=times,
+    reason=lines,
+    evidence=evidence,
+)
+scored = st.builds(
+    health.Scored,
+    score=scores,
+    raw=scores,
+    prior=scores,
+    band=bands,
+    colour=st.sampled_from(get_args(health.Colour)),
+    since=times,
+    unsure=st.lists(lines, max_size=2).map(tuple),
+    coverage=shares,
+    contributions=st.lists(contributions, max_size=3).map(tuple),
+    caps=st.lists(caps, max_size=2).map(tuple),
+    profile=names,
+    profile_reason=lines,
+    trend=st.none() | finite,
+    as_of=times,
+    oldest_input=st.none() | times,
+    outlook=st.none() | st.builds(health.Outlook, band=bands, at=times),
+    policy=numbers,
+)
+changes = st.builds(
+    health.Change,
+    n=numbers,
+    before=st.none() | bands,
+    after=bands,
+    score_before=st.none() | scores,
+    score=scores,
+    cause=st.sampled_from(get_args(health.Cause)),
+    reason=lines,
+    evidence=evidence,
+    deltas=st.lists(st.builds(health.Delta, signal=names, points=points), max_size=3).map(tuple),
+    cap_effect_before=st.none() | points,
+    cap_effect=points,
+    caps_began=codes,
+    caps_ended=codes,
+    policy=numbers,
+)
+closings = st.builds(
+    health.Closing,
+    day=st.dates().map(str),
+    score=scores,
+    band=bands,
+    coverage=shares,
+    points=st.dictionaries(names, points, max_size=3),
+    policy=numbers,
+)
 
 legs = st.builds(handoffs.Leg, leg=names, due=st.none() | times, calendar=ids)
 said = {
@@ -136,6 +313,22 @@ DATA: dict[object, st.SearchStrategy[Any]] = {
     ownership.Acceptance: st.builds(ownership.Acceptance, handoff=ids, owner=st.none() | ids),
     ownership.Pause: st.builds(ownership.Pause, handoff=ids, reason=st.sampled_from(get_args(ownership.PauseReason))),
     ownership.Step: st.builds(ownership.Step, handoff=ids, note=st.none() | lines),
+    ownership.Assignment: st.builds(ownership.Assignment, role=names, owner=ids),
+    ownership.Removal: st.builds(ownership.Removal, role=names, owner=st.none() | ids),
+    interactions.Interaction: st.builds(
+        interactions.Interaction,
+        channel=st.sampled_from(get_args(interactions.Channel)),
+        direction=st.sampled_from(get_args(interactions.Direction)),
+        contact=st.none() | ids,
+        person=st.none() | ids,
+    ),
+    interactions.Purchase: purchase(),
+    interactions.Ticket: st.builds(interactions.Ticket, ticket=ids, severity=severities, contact=st.none() | ids),
+    interactions.TicketUpdate: st.builds(interactions.TicketUpdate, ticket=ids, severity=st.none() | severities),
+    interactions.Solution: st.builds(interactions.Solution, ticket=ids),
+    health.Scored: scored,
+    health.Change: changes,
+    health.Closing: closings,
     clock.Mark: st.builds(
         clock.Mark,
         at=times,
@@ -145,6 +338,7 @@ DATA: dict[object, st.SearchStrategy[Any]] = {
         closed=st.dictionaries(ids, times, max_size=3),
         stalled=st.lists(ids, max_size=3).map(tuple),
         silent=st.lists(ids, max_size=3).map(tuple),
+        heard=st.dictionaries(ids, times, max_size=3),
         ends=st.dictionaries(ids, counts, max_size=3),
         tables=st.dictionaries(ids, st.lists(counts, max_size=3).map(tuple), max_size=3),
         writer=ids,
@@ -251,6 +445,7 @@ def events(kind: type[Event]) -> st.SearchStrategy[Event]:
         partitionkey=ids,
         receivedat=st.none() | times,
         run=st.none() | ids,
+        runposition=st.none() | counts,
         sourcerank=ranks,
         traceparent=st.none() | lines,
         data=DATA[kind.model_fields["data"].annotation],

@@ -17,7 +17,7 @@ from schemas.envelope import Event, Id, Name
 from schemas.generate import json_schema
 from schemas.identity import Home
 from schemas.renewals import DealHome, handoff_of
-from schemas.topics import ACCOUNTS, CATALOGUE, CLOCK, IDENTITY, OWNERSHIP, POLICY, RENEWALS, Topic
+from schemas.topics import ACCOUNTS, CATALOGUE, CLOCK, IDENTITY, INTERACTIONS, OWNERSHIP, POLICY, RENEWALS, Topic
 from tests.schemas.golden import ALL, PLACES, Golden, each_golden, each_kind, golden
 from tests.schemas.strategies import DATA, events, json_values, names
 
@@ -61,6 +61,18 @@ def won(without: str = "", **changes: object) -> bytes:
     """The full golden win with its data changed, and one field of it left out."""
     raw = golden("steward.contract.won.v1", "full").json
     raw["data"] = {key: value for key, value in (raw["data"] | changes).items() if key != without}
+    return json.dumps(raw).encode()
+
+
+def ticket(severity: object) -> bytes:
+    raw = golden("steward.ticket.opened.v1", "full").json
+    raw["data"]["severity"] = severity
+    return json.dumps(raw).encode()
+
+
+def bought(without: str) -> bytes:
+    raw = golden("steward.purchase.made.v1", "full").json
+    del raw["data"][without]
     return json.dumps(raw).encode()
 
 
@@ -212,6 +224,19 @@ REFUSED = [
         f"data.home: string should have at most 130 characters (found 'hubspot:deal:{'7' * 45}…)",
         RENEWALS,
     ),
+    case("purchase of an amount without a currency", bought(without="currency"), TOGETHER, INTERACTIONS),
+    case("purchase of a currency without an amount", bought(without="amount"), TOGETHER, INTERACTIONS),
+    case("severity 0", ticket(0), "data.severity: input should be greater than or equal to 1 (found 0)", INTERACTIONS),
+    case("severity 5", ticket(5), "data.severity: input should be less than or equal to 4 (found 5)", INTERACTIONS),
+    case("severity in words", ticket("high"), f"data.severity: {NOT_WHOLE} (found 'high')", INTERACTIONS),
+    case("severity 5 in quotes", ticket("5"), f"data.severity: {NOT_WHOLE} (found '5')", INTERACTIONS),
+    case("severity in foreign digits", ticket("٢"), f"data.severity: {NOT_WHOLE} (found '٢')", INTERACTIONS),
+    case("boolean for a severity", ticket(True), f"data.severity: {NOT_WHOLE} (found True)", INTERACTIONS),
+    case(
+        "a place in the run below 0",
+        opened(runposition=-1),
+        "runposition: input should be greater than or equal to 0 (found -1)",
+    ),
     case("home that is no id", mapped("a:b:c\x01"), f"data.home: {HOME_LIKE} (found 'a:b:c\\x01')", IDENTITY),
     case("home without a kind", mapped("hubspot:77"), f"data.home: {HOME_LIKE} (found 'hubspot:77')", IDENTITY),
     case(
@@ -328,6 +353,11 @@ def test_absent_attributes_are_left_out() -> None:
     written = codec.encode(codec.decode(OWNERSHIP, minimal.value))
     assert b"null" not in written
     assert b"traceparent" not in written
+
+
+@pytest.mark.parametrize("severity", ["1", "2", "3", "4"])
+def test_a_severity_in_quotes_is_read_as_its_number_as_maps_of_files_write_it(severity: str) -> None:
+    assert codec.decode(INTERACTIONS, ticket(severity)) == codec.decode(INTERACTIONS, ticket(int(severity)))
 
 
 def test_a_win_may_leave_out_its_value() -> None:

@@ -15,12 +15,13 @@ from pydantic import BaseModel
 from schemas import codec
 from schemas.envelope import CONTENT_TYPE, Event
 from schemas.generate import SCHEMAS
+from schemas.health import HealthScored
 from schemas.topics import HELD
 from tests.schemas.golden import ALL, FOLDER, Golden, each_golden, each_kind, golden
 
 # Fields that came after a type's first golden messages: those are read and written again with the field's default.
 ADDED: dict[str, dict[str, object]] = {
-    "steward.clock.advanced.v1": {"data.silent": []},
+    "steward.clock.advanced.v1": {"data.silent": [], "data.heard": {}},
     "steward.policy.published.v1": {
         "data.policy.people": {},
         "data.policy.alerts": {"fallback": "revenue-operations", "max_age_hours": 24.0},
@@ -98,16 +99,14 @@ def test_an_example_is_readable_to_people(example: Golden) -> None:
     assert example.value.decode() == json.dumps(example.json, indent=2, ensure_ascii=False) + "\n"
 
 
-def absent(model: BaseModel, path: str = "data") -> Iterator[str]:
-    """Fields that say nothing: None, or an empty collection."""
+def fields(model: BaseModel, path: str = "data") -> Iterator[tuple[str, bool]]:
+    """Each field's path, and whether it says something: it is neither None nor an empty collection."""
     for name in type(model).model_fields:
         value = getattr(model, name)
-        inner = value if isinstance(value, tuple) else (value,)
-        if value in (None, (), {}):
-            yield f"{path}.{name}"
-        for part in inner:
+        yield f"{path}.{name}", value not in (None, (), {})
+        for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, BaseModel):
-                yield from absent(part, f"{path}.{name}")
+                yield from fields(part, f"{path}.{name}")
 
 
 @each_kind
@@ -115,7 +114,23 @@ def test_the_examples_of_a_type_state_every_field_of_its_data(kind: type[Event])
     full = golden(kind.name(), "full")
     later = [example for example in ALL if example.kind is kind and example.path.stem not in {"minimal", "full"}]
     data = [codec.decode(example.topic, example.value).data for example in (full, *later)]
-    assert set.intersection(*(set(absent(one)) for one in data)) == set()
+    found = [field for one in data for field in fields(one)]
+    assert {path for path, says in found if says} == {path for path, _ in found}
+
+
+@pytest.mark.parametrize("example", [example for example in ALL if example.kind is HealthScored], ids=str)
+def test_the_score_of_an_example_is_what_its_parts_add_up_to(example: Golden) -> None:
+    said = example.json["data"]
+    prior, lines = said["prior"], said["contributions"]
+    for line in lines:
+        above = 1000 * line.get("score", 0) - prior
+        assert line["points"] == round(line["weight"] * line["trust"] * above)
+    assert said["raw"] == prior + sum(line["points"] for line in lines)
+    assert said["score"] == min([said["raw"], *(cap["limit"] for cap in said["caps"])])
+    assert sum(line["weight"] for line in lines) == pytest.approx(1)
+    assert said["coverage"] == pytest.approx(sum(line["weight"] * line["trust"] for line in lines))
+    assert said.get("oldest_input") == min((line["at"] for line in lines if "at" in line), default=None)
+    assert (said["band"] == "na") is bool(said["unsure"])
 
 
 @pytest.mark.parametrize("example", [example for example in ALL if example.kind in HELD.types], ids=str)

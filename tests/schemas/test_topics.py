@@ -6,7 +6,18 @@ from collections import Counter
 import pytest
 
 from schemas.envelope import Event
-from schemas.topics import BUILT, CATALOGUE, HELD, OWNERSHIP, RENEWALS, Compacted, Kept, Topic, dead_letters
+from schemas.topics import (
+    BUILT,
+    CATALOGUE,
+    HELD,
+    INTERACTIONS,
+    OWNERSHIP,
+    RENEWALS,
+    Compacted,
+    Kept,
+    Topic,
+    dead_letters,
+)
 
 TOPIC_NAME = re.compile(r"(crm|cs)\.[a-z]+(-[a-z]+)*")
 TYPE_NAME = re.compile(r"steward\.[a-z]+\.[a-z]+(-[a-z0-9]+)*\.v1")
@@ -34,7 +45,7 @@ def test_every_event_type_stands_in_exactly_one_topic_besides_the_held_facts() -
 
 
 def test_every_fact_of_an_account_may_be_held_but_the_account_itself() -> None:
-    assert set(HELD.types) == {*RENEWALS.types, *OWNERSHIP.types}
+    assert set(HELD.types) == {*RENEWALS.types, *OWNERSHIP.types, *INTERACTIONS.types}
     assert len(HELD.types) == len(set(HELD.types))
 
 

@@ -1,6 +1,7 @@
 """A lane on a broker that can be told to fail."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from schemas.topics import CLOCK
 from services.handoff.processor import HandoffProcessor
 from services.runtime.engine.flush import Lane
-from services.runtime.engine.partition import Meta, Partition
+from services.runtime.engine.partition import Cut, Meta, Partition
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.worker import Engine, Idle
 from services.runtime.metrics import Metrics
@@ -29,18 +30,43 @@ class Broker:
         self.is_closed = True
 
 
-def a_lane(broker: Broker, told: list[str]) -> Lane[Any]:
+def a_lane(broker: Broker, told: list[str], partition: Partition[Any] | None = None) -> Lane[Any]:
     async def failed(_: Any, error: Exception) -> None:
         told.append(f"failed: {error}")
 
-    settings = Settings(partitions=1, flush_ms=0)
-    processor, metrics = HandoffProcessor(), Metrics()
-    partition = Partition(0, 1, processor, Tables(settings), metrics)
-    partition.restore({}, Meta({topic.name: 0 for topic in (*processor.inputs, CLOCK)}))
+    settings, metrics = Settings(partitions=1, flush_ms=0), Metrics()
+    if partition is None:
+        processor = HandoffProcessor()
+        partition = Partition(0, 1, processor, Tables(settings), metrics)
+        partition.restore({}, Meta({topic.name: 0 for topic in (*processor.inputs, CLOCK)}))
     transactions: Any = broker
     return Lane(
         settings, partition, "state", transactions, metrics, Idle().perform, failed, lambda why, _: told.append(why)
     )
+
+
+class Asking:
+    """In the place of a partition: of `keys` keys each turn asks one; every one in `outdated` changes."""
+
+    number, processor = 0, "asking"
+    changed = moved = False
+    pending = 0
+
+    def __init__(self, keys: int, outdated: Sequence[int]) -> None:
+        self.left, self.outdated, self.written = keys, outdated, 0
+        self.overdue = True
+
+    def fire(self) -> None:
+        self.changed = self.changed or self.left in self.outdated
+        self.left -= 1
+        self.overdue = self.left > 0
+
+    def cut(self) -> Cut:
+        self.written, self.changed = self.written + self.changed, False
+        return Cut(Meta(), [], {}, [])
+
+    def committed(self, cut: Cut) -> None:
+        pass
 
 
 @pytest.mark.parametrize("has_moved", [False, True], ids=["idle", "with positions to save"])
@@ -69,6 +95,22 @@ async def test_closing_right_after_a_flush_ends_at_once() -> None:
     async with asyncio.timeout(2):
         await lane.close()
     assert broker.is_closed
+
+
+@pytest.mark.parametrize(
+    "outdated", [[], [1], [100], [50, 20], range(1, 101)], ids=["none", "the last", "the first", "two", "all"]
+)
+async def test_keys_are_asked_to_the_last_without_another_mark(outdated: Sequence[int]) -> None:
+    broker, told = Broker(), list[str]()
+    asking: Any = Asking(100, outdated)
+    lane = a_lane(broker, told, asking)
+    lane.touched()
+    async with asyncio.timeout(5):
+        while asking.left or asking.written < len(outdated):  # noqa: ASYNC110  # the lane tells nobody
+            await asyncio.sleep(0.001)
+        await lane.close()
+    assert broker.flushes == asking.written == len(outdated)
+    assert told == []
 
 
 async def test_what_must_not_happen_in_a_flush_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,10 @@ import pytest
 from schemas.envelope import Event
 from schemas.findings import Finding
 from schemas.identity import IdentityMapped, Mapping
+from schemas.interactions import Interaction, InteractionLogged, Ticket, TicketOpened
 from schemas.ownership import Acceptance, HandoffAccepted
 from schemas.renewals import ContractWon, Won
-from schemas.topics import DAY_MS, FINDINGS, HELD, IDENTITY, OWNERSHIP, RENEWALS
+from schemas.topics import DAY_MS, FINDINGS, HELD, IDENTITY, INTERACTIONS, OWNERSHIP, RENEWALS
 from services.core.instants import DAY, Instant, instant, moment
 from services.core.processor import CLOCK_ALONE, Due, Fact
 from services.ingest.identity import BYTES_LIMIT, KEPT, OVERHEAD, TOPIC_OF, Home, IdentityProcessor
@@ -41,6 +42,24 @@ def accepted(id: str, at: float = 0) -> Fact:
         id=id, source="hubspot", subject=HOME, partitionkey=HOME, time=START + timedelta(minutes=at), data=data
     )
     return Fact(HELD, event, minute(at))
+
+
+def talked(id: str, at: float = 0) -> Fact:
+    data = Interaction(channel="email", direction="inbound", contact="c-5")
+    time = START + timedelta(minutes=at)
+    return Fact(
+        HELD,
+        InteractionLogged(id=id, source="hubspot", subject=HOME, partitionkey=HOME, time=time, data=data),
+        minute(at),
+    )
+
+
+def asked(id: str, at: float = 0) -> Fact:
+    data = Ticket(ticket="zendesk:ticket:5", severity=1)
+    time = START + timedelta(minutes=at)
+    return Fact(
+        HELD, TicketOpened(id=id, source="zendesk", subject=HOME, partitionkey=HOME, time=time, data=data), minute(at)
+    )
 
 
 def mapped(account: str, at: float = 0, *, id: str = "m", home: str = HOME, rank: int = 100) -> Fact:
@@ -103,7 +122,7 @@ class Story:
 
 def test_every_type_that_can_be_held_goes_to_one_topic_of_the_processors_outputs() -> None:
     assert set(TOPIC_OF) == set(HELD.types)
-    assert IdentityProcessor.outputs == (RENEWALS, OWNERSHIP, FINDINGS)
+    assert set(IdentityProcessor.outputs) == {RENEWALS, OWNERSHIP, INTERACTIONS, FINDINGS}
     assert all(kind in topic.types for kind, topic in TOPIC_OF.items())
 
 
@@ -118,9 +137,24 @@ def test_facts_of_an_unknown_home_wait_and_leave_in_order_when_it_is_mapped() ->
 
 def test_each_goes_to_the_topic_of_its_type() -> None:
     processor = IdentityProcessor()
-    state = processor.decide(HOME, Home(), [won("a"), accepted("b")], context(0)).state
+    state = processor.decide(HOME, Home(), [won("a"), accepted("b"), talked("c"), asked("d")], context(0)).state
     outputs = processor.decide(HOME, state or Home(), [mapped("acme")], context(0)).outputs
-    assert [output.topic for output in outputs] == [RENEWALS, OWNERSHIP, FINDINGS]
+    assert [output.topic for output in outputs] == [RENEWALS, OWNERSHIP, INTERACTIONS, INTERACTIONS, FINDINGS]
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waited", "home was mapped already"])
+@pytest.mark.parametrize("fact", [talked("a", 5), asked("a", 5)], ids=["contact", "ticket"])
+def test_what_a_customer_did_is_released_as_it_was_but_for_its_account(fact: Fact, waits: bool) -> None:
+    facts = [fact, mapped("acme", 600)]
+    story = Story()
+    for one in facts if waits else reversed(facts):
+        story.take(one).restart()
+    (released,) = (event for event in story.published if type(event) in TOPIC_OF)
+    assert released.model_dump() == fact.event.model_dump() | {
+        "subject": "acme",
+        "partitionkey": "acme",
+        "receivedat": moment(minute(5)),
+    }
 
 
 def test_a_released_fact_differs_in_its_account_and_its_first_receipt_only() -> None:

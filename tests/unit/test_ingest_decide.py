@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.identity import IdentityMapped
-from schemas.topics import ACCOUNTS, HELD, IDENTITY, OWNERSHIP, RENEWALS, SOURCES, Topic
+from schemas.topics import ACCOUNTS, HELD, IDENTITY, INTERACTIONS, OWNERSHIP, RENEWALS, SOURCES, Topic
 from services.core.instants import instant
 from services.ingest.decide import cloud_events
 from services.ingest.model import Accepted, Mappings, Outcome, Refused, Sender
@@ -30,11 +30,27 @@ DATA: dict[str, Json] = {
     "handoff.paused": {"handoff": "crm:deal:7/sale_to_onboarding", "reason": "waiting_customer"},
     "handoff.resumed": {"handoff": "crm:deal:7/sale_to_onboarding"},
     "handoff.cancelled": {"handoff": "crm:deal:7/sale_to_onboarding"},
+    "owner.assigned": {"role": "owner", "owner": "ada"},
+    "owner.removed": {"role": "owner"},
+    "interaction.logged": {"channel": "email", "direction": "inbound", "contact": "c-5"},
+    "purchase.made": {"order": "o-1", "amount": "29.33", "currency": "EUR"},
+    "ticket.opened": {"ticket": "crm:ticket:5", "severity": 2},
+    "ticket.updated": {"ticket": "crm:ticket:5", "severity": 1},
+    "ticket.solved": {"ticket": "crm:ticket:5"},
+    "ticket.reopened": {"ticket": "crm:ticket:5"},
     "account.upserted": {"name": "Acme"},
     "identity.mapped": {"home": "crm:deal:7", "account": "acme"},
     "source.seen": {"source": "crm"},
 }
-FACTS = tuple(name for name in DATA if name.startswith(("contract", "handoff")))
+PLACES = {
+    "contract": RENEWALS,
+    "handoff": OWNERSHIP,
+    "owner": OWNERSHIP,
+    "interaction": INTERACTIONS,
+    "purchase": INTERACTIONS,
+    "ticket": INTERACTIONS,
+}
+FACTS = tuple(name for name in DATA if name.partition(".")[0] in PLACES)
 
 
 def event(kind: str = "contract.won", subject: Any = "crm:deal:7", **changes: Any) -> Json:
@@ -94,7 +110,7 @@ def written(outcome: Accepted) -> Json:
 @pytest.mark.parametrize("subject", ["crm:deal:7", "acme"])
 def test_a_fact_goes_to_its_topic_under_the_account_of_its_subject(kind: str, subject: str) -> None:
     (one,) = accepted(event(kind, subject), mappings=known(deal_7="acme"))
-    assert one.topic is (RENEWALS if kind.startswith("contract") else OWNERSHIP)
+    assert one.topic is PLACES[kind.partition(".")[0]]
     assert (one.account, one.held) == ("acme", None)
     assert (written(one)["subject"], written(one)["partitionkey"]) == ("acme", "acme")
 
@@ -120,6 +136,7 @@ OURS: dict[str, Any] = {
     "partitionkey": "mallory",
     "receivedat": "1999-01-01T00:00:00Z",
     "run": "crm:0",
+    "runposition": 7,
     "sourcerank": 0,
 }
 
@@ -130,7 +147,7 @@ def test_what_is_ours_to_say_is_never_taken_from_outside(name: str, value: Any) 
     (plain,) = accepted(event(), mappings=known(deal_7="acme"))
     (one,) = accepted(event(**{name: OURS[name] if value is ... else value}), mappings=known(deal_7="acme"))
     assert written(one) == written(plain)
-    assert "run" not in written(one)
+    assert not {"run", "runposition"} & written(one).keys()
 
 
 def test_of_equal_names_in_an_event_the_last_counts_for_the_check_as_for_what_is_written() -> None:
@@ -388,7 +405,7 @@ def test_whatever_is_sent_is_taken_as_its_type_or_refused(kind: str, changes: Ma
     (one,) = decided(sent, mappings=known(deal_7="acme"))
     if isinstance(one, Accepted):
         read = codec.decode(one.topic, codec.encode(one.event))
-        assert (read.source, read.sourcerank, read.run) == ("crm", 10, None)
+        assert (read.source, read.sourcerank, read.run, read.runposition) == ("crm", 10, None, None)
         assert read.partitionkey in {"acme", "crm:seen", read.subject}
     else:
         assert isinstance(one, Refused)
@@ -410,7 +427,7 @@ def test_whatever_the_body_it_is_divided_or_unreadable(content: bytes, shape: bo
         assert isinstance(outcome, Refused)
 
 
-TOPICS: tuple[Topic, ...] = (RENEWALS, OWNERSHIP, ACCOUNTS, IDENTITY, SOURCES)
+TOPICS: tuple[Topic, ...] = (INTERACTIONS, RENEWALS, OWNERSHIP, ACCOUNTS, IDENTITY, SOURCES)
 
 
 def test_every_type_of_the_facts_that_ingest_writes_may_come_from_outside() -> None:

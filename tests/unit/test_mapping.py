@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from schemas.codec import sentences
 from schemas.identity import IdentityMapped
+from schemas.interactions import TicketOpened
 from schemas.ownership import HandoffAccepted, HandoffOpened
 from schemas.renewals import ContractWon
-from schemas.topics import ACCOUNTS, BUILT, OWNERSHIP, RENEWALS
+from schemas.topics import ACCOUNTS, BUILT, INTERACTIONS, OWNERSHIP, RENEWALS
 from services.core.instants import DAY, MINUTE, SECOND, Instant, instant, moment
 from services.ingest.mapping import TOPICS, Draft, MapError, MapFile, Plan, Reject, RowFacts, fit
 from services.runtime.documents import load
@@ -81,8 +82,9 @@ def reason(fitted: Plan, row: list[str]) -> str:
 # ---------------------------------------------------------------- the document
 
 TYPES = (
+    "interaction.logged, purchase.made, ticket.opened, ticket.updated, ticket.solved, ticket.reopened, "
     "contract.won, contract.valued, handoff.opened, handoff.accepted, handoff.paused, handoff.resumed, "
-    "handoff.cancelled, account.upserted"
+    "handoff.cancelled, owner.assigned, owner.removed, account.upserted"
 )
 PLAIN = "must hold plain column names in braces; give others an alias in columns"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -168,12 +170,16 @@ def test_what_is_wrong_with_a_map_is_said(changes: dict[str, Any], expected: str
     assert sentences(caught.value) == [expected]
 
 
-def test_the_map_in_the_repository_is_good() -> None:
-    assert load(ROOT / "deploy/mapping/helpdesk.yaml", MapFile).topics == (OWNERSHIP,)
+SHIPPED = {"helpdesk": (OWNERSHIP,), "purchases": (INTERACTIONS,)}
+
+
+def test_the_maps_in_the_repository_are_good() -> None:
+    maps = {path.stem: path for path in (ROOT / "deploy/mapping").glob("*.yaml") if path.stem != "hubspot"}
+    assert {name: load(path, MapFile).topics for name, path in maps.items()} == SHIPPED
 
 
 def test_a_file_gives_only_facts_that_ingest_writes_under_an_account() -> None:
-    assert set(TOPICS.values()) == {RENEWALS, OWNERSHIP, ACCOUNTS}
+    assert set(TOPICS.values()) == {INTERACTIONS, RENEWALS, OWNERSHIP, ACCOUNTS}
     assert not {IdentityMapped} & TOPICS.keys()
     assert set(TOPICS.values()) <= set(BUILT)
 
@@ -427,11 +433,27 @@ def test_a_row_may_say_that_a_deal_was_won() -> None:
     assert TOPICS[ContractWon] is RENEWALS
 
 
+ASKED = {
+    "type": "ticket.opened",
+    "time": "{at}",
+    "data": {"ticket": "desk:ticket:{ticket}", "severity": "{agent}"},
+}
+
+
+def test_a_row_may_say_how_bad_a_ticket_is() -> None:
+    event = given(plan(facts=(ASKED,)), cells(agent="2")).drafts[0].event("desk", "acc_1")
+    assert isinstance(event, TicketOpened)
+    assert (event.data.ticket, event.data.severity) == ("desk:ticket:T1", 2)
+    said = "data.severity: input should be a valid integer (found 'high')"
+    assert reason(plan(facts=(ASKED,)), cells(agent="high")) == said
+
+
 def test_a_fact_becomes_the_event_that_is_sent() -> None:
     draft = given(plan(), cells(event="taken")).drafts[0]
-    event = draft.event("desk", "acc_1", 50, "desk:abc", NOW)
+    event = draft.event("desk", "acc_1", 50, "desk:abc", NOW, 41)
     assert isinstance(event, HandoffAccepted)
     assert (event.id, event.source, event.run, event.sourcerank) == ("log:7.1", "desk", "desk:abc", 50)
+    assert event.runposition == 41
     assert (event.subject, event.partitionkey) == ("acc_1", "acc_1")
     assert (event.time, event.receivedat) == (moment(draft.at), moment(NOW))
     assert (event.data.handoff, event.data.owner) == ("T1", "ann")

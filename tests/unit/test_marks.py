@@ -5,6 +5,8 @@ from itertools import permutations
 
 import pytest
 
+from schemas import codec
+from schemas.clock import ClockAdvanced
 from schemas.envelope import EARLIEST, Event
 from schemas.sources import (
     Progress,
@@ -17,8 +19,11 @@ from schemas.sources import (
     SourceRegistered,
     SourceSeen,
 )
+from schemas.topics import CLOCK
 from services.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, instant
+from services.ingest.clock import COVERED, TABLES, Heard, _Writer
 from services.ingest.marks import Allowance, Hearts, Runs, Tick, tick
+from services.runtime.settings import Settings
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 AT = instant(NOW)
@@ -124,19 +129,59 @@ def test_a_heartbeat_dated_ahead_promises_no_more_than_when_it_was_heard() -> No
 
 
 @pytest.mark.parametrize(
-    ("events", "at", "promises", "silent"),
+    ("events", "at", "promises", "silent", "heard"),
     [
-        pytest.param([seen(0)], AT, {}, (), id="not registered"),
-        pytest.param([registered(heartbeat=None), seen(0)], AT, {}, (), id="registered without a heartbeat"),
-        pytest.param([registered()], AT, {}, ("crm",), id="never heard"),
-        pytest.param([registered(), seen(0)], AT + 90 * SECOND, {"crm": AT - MINUTE}, (), id="three intervals"),
-        pytest.param([registered(), seen(0)], AT + 91 * SECOND, {"crm": AT - MINUTE}, ("crm",), id="more than three"),
-        pytest.param([registered(), seen(0)], AT + 4 * HOUR, {"crm": AT - MINUTE}, ("crm",), id="four hours"),
-        pytest.param([registered(), seen(0)], AT + 4 * HOUR + 1, {}, ("crm",), id="longer: it restrains no clock"),
-        pytest.param([registered(), seen(0), registered(heartbeat=None)], AT, {}, (), id="sends none any more"),
+        pytest.param([seen(0)], AT, {}, (), {}, id="not registered"),
+        pytest.param([registered(heartbeat=None), seen(0)], AT, {}, (), {}, id="registered without a heartbeat"),
+        pytest.param([registered()], AT, {}, ("crm",), {}, id="never heard"),
+        pytest.param([registered(), seen(0)], AT + 90 * SECOND, {"crm": AT - MINUTE}, (), {}, id="three intervals"),
+        pytest.param(
+            [registered(), seen(0)], AT + 91 * SECOND, {"crm": AT - MINUTE}, ("crm",), {"crm": AT}, id="more than three"
+        ),
+        pytest.param(
+            [registered(), seen(0)], AT + 4 * HOUR, {"crm": AT - MINUTE}, ("crm",), {"crm": AT}, id="four hours"
+        ),
+        pytest.param(
+            [registered(), seen(0)], AT + 4 * HOUR + 1, {}, ("crm",), {"crm": AT}, id="longer: it restrains no clock"
+        ),
+        pytest.param([registered(), seen(0)], AT + 400 * DAY, {}, ("crm",), {"crm": AT}, id="a year"),
+        pytest.param(
+            [registered(), seen(0), registered(heartbeat=None)], AT + DAY, {}, (), {}, id="sends none any more"
+        ),
     ],
 )
-def test_a_silent_source_is_named_and_restrains_clocks_for_four_hours(
-    events: list[Event], at: Instant, promises: dict[str, Instant], silent: tuple[str, ...]
+def test_a_silent_source_is_named_with_its_last_heartbeat_and_restrains_clocks_for_four_hours(
+    events: list[Event], at: Instant, promises: dict[str, Instant], silent: tuple[str, ...], heard: dict[str, Instant]
 ) -> None:
-    assert (hearts(*events).promises(at), hearts(*events).silent(at)) == (promises, silent)
+    known = hearts(*events)
+    assert (known.promises(at), known.silent(at), known.heard(at)) == (promises, silent, heard)
+
+
+def test_the_last_heartbeat_of_a_silent_source_is_the_latest_in_whatever_order_they_come() -> None:
+    for events in permutations([registered(), seen(0), seen(30), seen(15)]):
+        assert hearts(*events).heard(AT + HOUR) == {"crm": AT + 30 * SECOND}
+
+
+def test_a_heartbeat_dated_ahead_was_heard_when_it_came() -> None:
+    assert hearts(registered(), seen(200, received=10)).heard(AT + HOUR) == {"crm": AT + 10 * SECOND}
+
+
+def test_each_silent_source_is_told_by_itself() -> None:
+    known = hearts(registered("crm"), registered("desk"), registered("erp"), seen(0), seen(3600, source="desk"))
+    assert known.silent(AT + HOUR) == ("crm", "erp")
+    assert known.heard(AT + HOUR) == {"crm": AT}
+
+
+def test_a_mark_tells_every_partition_which_sources_are_silent_and_when_each_was_last_heard() -> None:
+    heard = Heard(
+        hearts=hearts(registered("crm"), registered("desk"), registered("erp"), seen(0, source="desk"), seen(7))
+    )
+    ends = {topic.name: (0, 0) for topic in (*COVERED, *TABLES)}
+    writes = _Writer(Settings(partitions=2), "w", simulated=False).marks(Tick(AT + DAY, AT), heard, {}, ends)
+    assert [write.partition for write in writes] == [0, 1]
+    for write in writes:
+        ((_, value, _),) = write.records
+        mark = codec.decode(CLOCK, value or b"")
+        assert isinstance(mark, ClockAdvanced)
+        assert mark.data.silent == ("crm", "desk", "erp")
+        assert mark.data.heard == {"crm": NOW + timedelta(seconds=7), "desk": NOW}

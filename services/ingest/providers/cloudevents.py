@@ -10,7 +10,7 @@ from schemas.accounts import AccountUpserted
 from schemas.envelope import Event
 from schemas.identity import IdentityMapped
 from schemas.sources import SourceSeen
-from schemas.topics import FOR_EVER, OWNERSHIP, RENEWALS, Kept, Topic
+from schemas.topics import FOR_EVER, INTERACTIONS, OWNERSHIP, RENEWALS, Kept, Topic
 from services.ingest.model import Unfit
 from services.ingest.providers.body import Unreadable, parsed
 
@@ -18,7 +18,7 @@ from services.ingest.providers.body import Unreadable, parsed
 OUTSIDE = Topic(
     "/v1/events",
     "subject",
-    (*RENEWALS.types, *OWNERSHIP.types, AccountUpserted, IdentityMapped, SourceSeen),
+    (*RENEWALS.types, *OWNERSHIP.types, *INTERACTIONS.types, AccountUpserted, IdentityMapped, SourceSeen),
     Kept(FOR_EVER),
     ("people",),
     ("ingest",),
@@ -27,7 +27,7 @@ OUTSIDE = Topic(
 _KNOWN = ", ".join(kind.name() for kind in OUTSIDE.types)
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 # Attributes that are ours to give. They come last: of equal names in JSON the last one counts.
-_OURS = b'"partitionkey":"-","receivedat":null,"run":null,"sourcerank":%d}'
+_OURS = b'"partitionkey":"-","receivedat":null,"run":null,"runposition":null,"sourcerank":%d}'
 
 
 def read(item: bytes, rank: int) -> Event:
