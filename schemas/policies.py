@@ -209,6 +209,9 @@ class HealthRules(Data):
                     raise ValueError(f"curves.{signal} has x {after:g} after {before:g}; its anchors must rise in x")
         if self.bands.yellow >= self.bands.green:
             raise ValueError(f"bands.yellow is {self.bands.yellow:g}; it must lie below green, {self.bands.green:g}")
+        short, long = self.trend.short_days, self.trend.long_days
+        if short >= long:
+            raise ValueError(f"trend.short_days is {short:g}; it must be less than long_days, {long:g}")
         return self
 
 

@@ -145,10 +145,11 @@ def _mistakes(error: ValidationError, lines: Lines, keys: frozenset[str]) -> Ite
         place = mistake["loc"]
         if place in meant:
             yield _line(place, lines), _stranger(str(place[-1]), meant[place], keys)
-        elif not place:
-            # A check over the whole document begins with the path of the value at fault.
+        elif mistake["type"] == "value_error" or not place:
+            # A check over a whole part begins with the path, from there, of the value at fault.
             text = sentence.removeprefix("the record: ")
-            yield _line(_named(text, lines), lines), text
+            rest = text.removeprefix(".".join(map(str, place)) + ": ")
+            yield _line(_named(place, rest, lines), lines), text
         elif mistake["type"] != "missing" or place not in misspelt:
             yield _line(place, lines), sentence
 
@@ -160,9 +161,11 @@ def _line(place: Place, lines: Lines) -> int:
     return lines[place]
 
 
-def _named(text: str, lines: Lines) -> Place:
-    path = text.partition(" ")[0]
-    return next((place for place in lines if place and ".".join(map(str, place)) == path), ())
+def _named(part: Place, text: str, lines: Lines) -> Place:
+    """The place in the part whose path the text begins with; the part itself where it names none."""
+    path = text.partition(" ")[0].removesuffix(":")
+    inner = (place for place in lines if place[: len(part)] == part and len(place) > len(part))
+    return next((place for place in inner if ".".join(map(str, place[len(part) :])) == path), part)
 
 
 def _closest(key: str, keys: frozenset[str]) -> str | None:

@@ -77,8 +77,8 @@ silences = st.builds(
 )
 trends = st.builds(
     policies.TrendRule,
-    short_days=st.floats(min_value=7, max_value=3650),
-    long_days=st.floats(min_value=7, max_value=3650),
+    short_days=st.floats(min_value=7, max_value=30),
+    long_days=st.floats(min_value=30, exclude_min=True, max_value=3650),
     floor=st.floats(min_value=0, exclude_min=True, max_value=1),
     least=shares,
 )

@@ -108,6 +108,10 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
         "curves.breadth: tuple should have at least 1 item after validation, not 0 (found [])",
     ),
     "yellow at green": ({"bands.yellow": 75}, "bands.yellow is 75; it must lie below green, 75"),
+    "trend as long as short": (
+        {"trend.short_days": 28},
+        "trend.short_days is 28; it must be less than long_days, 28",
+    ),
     "yellow above green": ({"bands.green": 49.5}, "bands.yellow is 50; it must lie below green, 49.5"),
     "a prior above 100": ({"prior": 101}, "prior: input should be less than or equal to 100 (found 101)"),
     "three severities": ({"severity_weights": [8, 4, 2]}, "severity_weights.3: field required"),
@@ -160,5 +164,7 @@ def test_the_shipped_policy_has_a_curve_for_all_that_is_measured_by_value_and_fo
 def test_a_mistake_in_the_shipped_policy_is_told_with_a_line(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(SHIPPED.read_text().replace("green: 75, yellow: 50", "green: 75, yellow: 80"))
-    with pytest.raises(DocumentError, match=r"policy\.yaml:\d+: health: bands\.yellow is 80; it must lie below green"):
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if "yellow: 80" in text)
+    told = rf"policy\.yaml:{line}: health: bands\.yellow is 80; it must lie below green"
+    with pytest.raises(DocumentError, match=told):
         load(path, Policy)
