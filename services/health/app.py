@@ -1,14 +1,19 @@
 """Wires the health processor: publishes the first policy where there is none, then runs the engine."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
+from schemas import health
+from schemas.envelope import Event
 from schemas.policies import Policy
 from services.health.policy import compile_health
 from services.health.processor import HealthProcessor
 from services.runtime.documents import DocumentError, load
 from services.runtime.engine import worker
+from services.runtime.engine.counted import Counted
 from services.runtime.first_policy import publish_first
+from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
 
@@ -28,4 +33,16 @@ def run(settings: Settings) -> None:
     """Run the health service until it is told to stop."""
     processor, policy = HealthProcessor(), read_policy(settings.policy)
     asyncio.run(publish_first(settings, policy, worker.topics_of(processor)))
-    worker.run(settings, processor)
+    metrics = Metrics()
+    worker.run(settings, Counted(processor, partial(count, metrics)), metrics=metrics)
+
+
+def count(metrics: Metrics, event: Event) -> None:
+    """Count changes of bands, and observe the coverage of scores."""
+    match event:
+        case health.HealthChanged() if event.data.before != event.data.after:
+            metrics.band_changes.labels(event.data.after, event.data.cause).inc()
+        case health.HealthScored():
+            metrics.coverage.observe(event.data.coverage)
+        case _:
+            pass

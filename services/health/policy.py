@@ -10,6 +10,7 @@ from services.core.instants import DAY, HOUR
 from services.core.worktime import Calendar, calendar_hours
 
 Anchors = tuple[tuple[float, float], ...]
+UNREAD: dict[SignalName, Anchors] = dict.fromkeys(MEASURED, ((0.0, 0.0),))  # of signals that are in no group
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def compile_health(policy: Policy) -> Rules | None:
         breadth=round(health.breadth_days * DAY),
         severities=health.severity_weights,
         handoffs=health.handoff_scores,
-        curves=health.curves,
+        curves=UNREAD | health.curves,
         groups=health.groups,
         resolve=tuple(Resolve(profiles[rule.profile], rule.fed) for rule in health.resolve),
         bands=_bands(health.bands),

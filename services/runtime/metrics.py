@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(slots=True)
@@ -38,6 +39,8 @@ class Metrics:
     delivery_attempts: Counter = field(init=False)
     delivery_seconds: Histogram = field(init=False)
     outbox_pending: Gauge = field(init=False)
+    band_changes: Counter = field(init=False)
+    coverage: Histogram = field(init=False)
     view_records: Counter = field(init=False)
     view_age: Gauge = field(init=False)
 
@@ -102,6 +105,10 @@ class Metrics:
             "steward_delivery_seconds", "One attempt.", ("channel",), registry=self.registry, buckets=FAST
         )
         self.outbox_pending = gauge("outbox_pending", "Attempts under way.", "channel")
+        self.band_changes = counter("band_changes_total", "Accounts that came to a band.", "to", "cause")
+        self.coverage = Histogram(
+            "steward_coverage_ratio", "Coverage of published scores.", registry=self.registry, buckets=SHARES
+        )
         self.view_records = counter("view_records_total", "Records folded into the view.", "topic")
         self.view_age = gauge("view_age_seconds", "How far the view is behind the clock.")
 

@@ -1,11 +1,14 @@
 """What alerting counts of its decisions."""
 
+from functools import partial
+
 from schemas import notices
 from schemas.topics import HANDOFFS, NOTICES
-from services.alerting.app import Counted
+from services.alerting.app import count
 from services.alerting.case import CaseProcessor
 from services.alerting.desk import DeskProcessor
 from services.core.processor import Context, Fact
+from services.runtime.engine.counted import Counted
 from services.runtime.metrics import Metrics
 from tests.alerting_timeline import TOPIC, rules, verdict
 from tests.builders import ACCOUNT, minute, policies
@@ -14,7 +17,8 @@ from tests.builders import ACCOUNT, minute, policies
 def test_decisions_are_counted_by_stage_and_reason_and_deliveries_by_their_end() -> None:
     metrics = Metrics()
     context = Context(policies=policies(rules()))
-    case, desk = Counted(CaseProcessor(), metrics), Counted(DeskProcessor(("log",)), metrics)
+    counting = partial(count, metrics)
+    case, desk = Counted(CaseProcessor(), counting), Counted(DeskProcessor(("log",)), counting)
     heard = [Fact(TOPIC.get(type(event), HANDOFFS), event, minute(0)) for event in (verdict(), verdict("passed_200"))]
     decision = case.decide(ACCOUNT, case.empty(), heard, context)
     due = [Fact(NOTICES, output.event, minute(0)) for output in decision.outputs if output.topic is NOTICES]
