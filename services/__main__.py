@@ -246,7 +246,7 @@ def handoffs_report(
 
 @view.command("serve")
 def view_serve() -> None:
-    """Keep the view up to date; `attention` and `account` ask it."""
+    """Keep the view up to date; `attention`, `account` and `explain` ask it."""
     from services.board.app import serve
     from services.runtime import service
 
@@ -292,11 +292,24 @@ def account(
     zone: Zone = "UTC",
     as_json: AsJson = False,
 ) -> None:
-    """One account: its handoffs and their clocks, its alerts, its last facts."""
+    """One account: its health, its handoffs and their clocks, its alerts, its last facts."""
     from services.board.app import ask_account
 
     with _sentences("account") as settings:
         typer.echo(asyncio.run(ask_account(settings, id, zone=zone, as_json=as_json)))
+
+
+@app.command()
+def explain(
+    id: Annotated[str, typer.Argument(help="As `steward attention` shows it.")],
+    zone: Zone = "UTC",
+    as_json: AsJson = False,
+) -> None:
+    """Why an account has its score: each signal's points, caps, what is missing, what is to come."""
+    from services.board.app import ask_explain
+
+    with _sentences("explain") as settings:
+        typer.echo(asyncio.run(ask_explain(settings, id, zone=zone, as_json=as_json)))
 
 
 @contextmanager

@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from schemas import accounts, alerts, codec, handoffs, renewals
+from msgspec.structs import replace
+
+from schemas import accounts, alerts, codec, handoffs, health, interactions, ownership, renewals
 from schemas.clock import ClockAdvanced, Mark
 from schemas.envelope import Event
 from schemas.topics import CLOCK
 from services.board.decide import Read, fold, place_of
-from services.board.model import Field
+from services.board.model import Account, Field
+from services.board.query import _account
+from services.board.timeline import seen
 from services.board.view import MARKS, TOPICS, partition_of
-from services.core.instants import moment
+from services.core.instants import DAY, MINUTE, moment
 from services.runtime.kafka import Spot
 from tests.builders import ACCOUNT, minute
 
@@ -53,10 +57,17 @@ def called(name: str | None, time: float = 0, account: str = ACCOUNT, **more: An
     return accounts.AccountUpserted(**event, data=accounts.AccountRecord(name=name))
 
 
-def won(deal: str, amount: str | None = None, currency: str = "EUR", time: float = 0, **more: Any) -> Event:
+def won(
+    deal: str,
+    amount: str | None = None,
+    currency: str = "EUR",
+    time: float = 0,
+    owner: str | None = None,
+    **more: Any,
+) -> Event:
     worth = {"amount": amount, "currency": currency} if amount else {}
     event = envelope(f"won:{deal}:{time}", time, **more)
-    return renewals.ContractWon(**event, data=renewals.Won(home=f"crm:deal:{deal}", **worth))
+    return renewals.ContractWon(**event, data=renewals.Won(home=f"crm:deal:{deal}", owner=owner, **worth))
 
 
 def valued(deal: str, amount: str, currency: str = "EUR", time: float = 0, **more: Any) -> Event:
@@ -141,6 +152,148 @@ def sent(delivery: str, attempt: int = 1, handoff: str = "deal-1", *, failed: bo
     )
     kind = alerts.AlertFailed if failed else alerts.AlertDelivered
     return kind(**envelope(f"{delivery}:{attempt}", 61, **more), data=data)
+
+
+# ---------------------------------------------------------------- people
+
+
+def assigned(owner: str, time: float = 0, role: str = "owner", **more: Any) -> Event:
+    event = envelope(f"assigned:{owner}:{time}", time, **more)
+    return ownership.OwnerAssigned(**event, data=ownership.Assignment(role=role, owner=owner))
+
+
+def removed(owner: str | None, time: float = 0, role: str = "owner", **more: Any) -> Event:
+    event = envelope(f"removed:{owner}:{time}", time, **more)
+    return ownership.OwnerRemoved(**event, data=ownership.Removal(role=role, owner=owner))
+
+
+def taken(owner: str | None, time: float = 0, **more: Any) -> Event:
+    event = envelope(f"taken:{owner}:{time}", time, **more)
+    return ownership.HandoffAccepted(**event, data=ownership.Acceptance(handoff="deal-1", owner=owner))
+
+
+def contacted(direction: str = "inbound", time: float = 0, contact: str | None = "c-1", **more: Any) -> Event:
+    said = interactions.Interaction(channel="call", direction=direction, contact=contact)  # type: ignore[arg-type]
+    return interactions.InteractionLogged(**envelope(f"contact:{direction}:{time}", time, **more), data=said)
+
+
+# ---------------------------------------------------------------- health
+
+
+def fact(id: str = "call-1", time: float = -600, source: str = "crm") -> health.Evidence:
+    return health.Evidence(source=source, id=id, at=at(time))
+
+
+def signal(
+    name: str = "two_way_contact",
+    points: int = -1_250,
+    value: float | None = 12.25,
+    group: str = "engagement",
+    evidence: Sequence[health.Evidence] = (fact(),),
+    **more: Any,
+) -> health.Contribution:
+    said = {"weight": 0.125, "score": 50.0, "trust": 1.0, "at": evidence[0].at if evidence else None} | more
+    return health.Contribution(signal=name, group=group, points=points, value=value, evidence=tuple(evidence), **said)
+
+
+def lacking(name: str = "csat", group: str = "sentiment", why: str = "nothing measures it yet") -> health.Contribution:
+    return health.Contribution(signal=name, group=group, weight=0.05, trust=0, points=0, missing=why)
+
+
+def cap(code: str = "SEV1_OPEN", limit: int = 60_000, reason: str = "ticket T-1 is open", **more: Any) -> health.Cap:
+    return health.Cap(code=code, limit=limit, since=at(-60), reason=reason, **more)  # type: ignore[arg-type]
+
+
+def scored(
+    band: str = "yellow",
+    contributions: Sequence[health.Contribution] = (signal(),),
+    caps: Sequence[health.Cap] = (),
+    prior: int = 60_000,
+    raw: int | None = None,
+    time: float = 0,
+    **more: Any,
+) -> Event:
+    """A score as the processor publishes it: the sum of its parts, and the least of it and the caps."""
+    total = prior + sum(one.points for one in contributions) if raw is None else raw
+    about = {
+        "unsure": (),
+        "coverage": 0.75,
+        "profile": "contract",
+        "profile_reason": "there is evidence of support, sentiment and commercial",
+        "since": at(time - 180),
+        "outlook": None,
+        "trend": None,
+        "oldest_input": None,
+        "policy": 3,
+    }
+    said = {name: more.pop(name, value) for name, value in about.items()}
+    colour = more.pop("colour", band if band != "na" else "yellow")
+    data = health.Scored(
+        score=min([total, *(one.limit for one in caps)]),
+        raw=total,
+        prior=prior,
+        band=band,  # type: ignore[arg-type]  # a test's table holds words
+        colour=colour,
+        contributions=tuple(contributions),
+        caps=tuple(caps),
+        as_of=at(time),
+        **said,
+    )
+    return health.HealthScored(**envelope(f"scored:{time}", time, source="steward/health", **more), data=data)
+
+
+def went(
+    before: str | None = "green",
+    after: str = "yellow",
+    time: float = 0,
+    n: int = 1,
+    cause: str = "decay",
+    reason: str = "nothing was heard for 30 days.",
+    **more: Any,
+) -> Event:
+    """The band went from one to another."""
+    about = {"evidence": (fact(),), "deltas": (), "caps_began": (), "caps_ended": (), "cap_effect_before": None}
+    said = {name: more.pop(name, value) for name, value in about.items()}
+    data = health.Change(
+        n=n,
+        before=before,  # type: ignore[arg-type]  # a test's table holds words
+        after=after,  # type: ignore[arg-type]
+        score_before=None if before is None else 76_200,
+        score=70_040,
+        cause=cause,  # type: ignore[arg-type]
+        reason=reason,
+        cap_effect=more.pop("cap_effect", 0),
+        policy=3,
+        **said,
+    )
+    return health.HealthChanged(**envelope(f"change:{n}:{time}", time, source="steward/health", **more), data=data)
+
+
+def delta(name: str, points: int) -> health.Delta:
+    return health.Delta(signal=name, points=points)
+
+
+def closed(day: int, score: int = 70_000, band: str = "yellow", shift: float = 0, **more: Any) -> Event:
+    """The end of a day, counted from the day of START: midnight in UTC, or so many minutes off."""
+    time = (day + 1) * DAY / MINUTE - 540 + shift
+    data = health.Closing(
+        day=at(time - 1).date().isoformat(),
+        score=score,
+        band=band,  # type: ignore[arg-type]
+        coverage=0.75,
+        points={"owner": 0},
+        policy=3,
+    )
+    return health.HealthClosed(**envelope(f"closed:{day}", time, source="steward/health", **more), data=data)
+
+
+# ---------------------------------------------------------------- what the view makes of it
+
+
+def account_of(*events: Event, id: str = ACCOUNT, **more: Any) -> Account:
+    """The account that these events give, with more fields set."""
+    facts = [found for event in events if (found := seen(event)) is not None]
+    return replace(_account(id, folded(events), tuple(reversed(facts))), **more)
 
 
 def folded(events: Iterable[Event]) -> dict[str, Field]:

@@ -1,11 +1,11 @@
-"""Wires the board: the view consumer, its rebuild, and the two questions asked of the view."""
+"""Wires the board: the view consumer, its rebuild, and the questions asked of the view."""
 
 import asyncio
 import json
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.topics import CLOCK
-from services.board import attention, query, screen, view
+from services.board import attention, explain, frame, query, screen, view, why
 from services.core.errors import OperatorError
 from services.runtime import clock, http, kafka, log, redis
 from services.runtime.metrics import Metrics
@@ -60,10 +60,10 @@ async def ask_attention(settings: Settings, *, owner: str | None, zone: str, lim
         standing, accounts = await query.open_accounts(store, settings.prefix)
     fresh = attention.freshness(standing.heard, standing.as_of, clock.now())
     found = attention.attention(accounts, fresh.as_of, where, owner)
-    why = None if found.rows else attention.why_empty(found, standing.read, owner)
+    empty = None if found.rows else attention.why_empty(found, standing.read, owner)
     if as_json:
-        return _dumped(screen.attention_json(found, fresh, limit, why))
-    return screen.attention_text(found, fresh, where, limit, why)
+        return _dumped(screen.attention_json(found, fresh, limit, empty))
+    return screen.attention_text(found, fresh, where, limit, empty)
 
 
 async def ask_account(settings: Settings, id: str, *, zone: str, as_json: bool) -> str:
@@ -75,6 +75,18 @@ async def ask_account(settings: Settings, id: str, *, zone: str, as_json: bool) 
     if as_json:
         return _dumped(screen.account_json(account, fresh))
     return screen.account_text(account, fresh, where)
+
+
+async def ask_explain(settings: Settings, id: str, *, zone: str, as_json: bool) -> str:
+    """Why one account has its score. Raises NoAccount, NoView, UnknownZone, RedisAway."""
+    where = _zone(zone)
+    async with redis.connected(settings.redis) as store:
+        standing, account = await query.account(store, settings.prefix, id)
+    fresh = attention.freshness(standing.heard, standing.as_of, clock.now())
+    why_none = explain.why_none(account, standing.read)
+    if as_json:
+        return _dumped(why.explain_json(account, fresh, why_none))
+    return why.explain_text(account, fresh, where, why_none)
 
 
 async def _ensure_topics(settings: Settings) -> None:
@@ -97,5 +109,5 @@ def _zone(name: str) -> ZoneInfo:
         raise UnknownZone(f"there is no time zone {name!r}; write it like Europe/Berlin or UTC") from None
 
 
-def _dumped(answer: screen.Json) -> str:
+def _dumped(answer: frame.Json) -> str:
     return json.dumps(answer, indent=2)

@@ -1,7 +1,7 @@
 """Who needs somebody now: from accounts and the time on the clock to rows in order, and how fresh that is.
 
-Order: breached, due today, the rest; within a group by ARR, highest first; then by due time; then by account id.
-ARR is compared within a currency only. The currency that most of the listed accounts have comes first (of several
+Order: breached and urgent, due today, the rest; within them by ARR, highest first; then by due time; then by account
+id. ARR is compared within a currency only. The currency that most of the listed accounts have comes first (of several
 equally common ones the first by name); an account with several stands under the first of them; those without ARR come
 last.
 """
@@ -13,45 +13,61 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import StrEnum
 
-from schemas.topics import HANDOFFS, OWNERSHIP, RENEWALS
-from services.board.model import Account, Alert, AsOf, Handoff, Heard
-from services.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, instant, moment
+from schemas.health import CapCode
+from schemas.topics import HANDOFFS, HEALTH, INTERACTIONS, OWNERSHIP, RENEWALS
+from services.board.model import FALL_STANDS, Account, Alert, AsOf, Change, Handoff, Health, Heard
+from services.board.words import NOBODY, WORDS, short, signed, span, spoken, tenths
+from services.core.instants import DAY, HOUR, SECOND, Instant, instant, moment
 
-NOBODY = "nobody"
 NEVER = 1 << 62
 STALE = 60 * SECOND
+AN_HOUR_MORE_OR_LESS = HOUR  # a week in which the clocks were changed
 OVERDUE_STAGES = frozenset({"breached", "passed_125", "passed_200"})
+URGENT_CAPS: frozenset[CapCode] = frozenset({"SEV1_OPEN", "HANDOFF_BREACH"})
+MOVED_SHOWN = 2
 
 Money = Mapping[str, Decimal]  # by currency; never added up across
 
 
 class Group(StrEnum):
-    """In the order in which they are listed."""
+    """What is breached and what is urgent stand first, together; then what is due today; then the others."""
 
     BREACHED = "breached"
+    URGENT = "urgent"
     DUE_TODAY = "due_today"
     OTHERS = "others"
 
 
-RANKS = {group: rank for rank, group in enumerate(Group)}
+RANKS = {Group.BREACHED: 0, Group.URGENT: 0, Group.DUE_TODAY: 1, Group.OTHERS: 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing open: a handoff, or an alert whose handoff is not open."""
+    """One thing open: a handoff, an alert whose handoff is not open, or health with its reasons to act."""
 
     group: Group
-    handoff: str
+    handoff: str | None
     kind: str
     leg: str | None
     state: str
     owner: str
     due: Instant | None
     why: str
+    reasons: tuple[str, ...] = ()
 
     @property
     def order(self) -> tuple[int, Instant, str, str]:
-        return RANKS[self.group], NEVER if self.due is None else self.due, self.handoff, self.leg or ""
+        return RANKS[self.group], NEVER if self.due is None else self.due, self.handoff or "", self.leg or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why somebody should look at an account's health."""
+
+    code: str
+    state: str
+    is_urgent: bool
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +79,8 @@ class Row:
     arr: Money
     item: Item
     more: int
+    health: Health | None = None
+    week: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +117,8 @@ def attention(accounts: Iterable[Account], at: Instant, zone: tzinfo = UTC, owne
         mine = [item for item in items if owner is None or item.owner == owner]
         elsewhere += bool(items) and not mine
         if mine:
-            rows.append(Row(account.id, account.name, worth(account), mine[0], len(mine) - 1))
+            health, week = account.health, over_week(account)
+            rows.append(Row(account.id, account.name, worth(account), mine[0], len(mine) - 1, health, week))
     currencies = _by_use(rows)
     rows.sort(key=lambda row: _order(row, currencies))
     counted = Counter(row.item.group for row in rows)
@@ -113,6 +132,16 @@ def worth(account: Account) -> Money:
         if deal.won and deal.amount is not None and deal.currency is not None:
             sums[deal.currency] = sums.get(deal.currency, Decimal(0)) + Decimal(deal.amount)
     return dict(sorted(sums.items()))
+
+
+def over_week(account: Account) -> int | None:
+    """How the score differs from that at the end of a day a week before the last that ended; None where unknown."""
+    if account.health is None or account.course is None or not account.course.closings:
+        return None
+    last = account.course.closings[-1].at
+    week = (one.score for one in account.course.closings if abs(last - one.at - 7 * DAY) <= AN_HOUR_MORE_OR_LESS)
+    base = next(week, None)
+    return None if base is None else account.health.score - base
 
 
 def _tonight(at: Instant, zone: tzinfo) -> Instant:
@@ -143,6 +172,8 @@ def _items(account: Account, at: Instant, tonight: Instant) -> Iterator[Item]:
         known = account.handoffs.get(alert.handoff)
         if alert.is_open and not (known and known.is_open):
             yield _of_alert(alert, known, tonight)
+    if reasons := _reasons(account, at):
+        yield _of_health(account, reasons)
 
 
 def _of_handoff(name: str, handoff: Handoff, at: Instant, tonight: Instant) -> Item:
@@ -205,26 +236,64 @@ def _title(name: str, kind: str) -> str:
     return f"{words[:1].upper()}{words[1:]} handoff {short(name, kind)}".strip()
 
 
-def short(name: str, kind: str) -> str:
-    """A handoff's id without its kind, where the id ends with it."""
-    return name.removesuffix(f"/{kind}")
+# ---------------------------------------------------------------- health
 
 
-def plain(text: str) -> str:
-    """The text without what a terminal would obey: control characters, and marks that turn the direction of writing."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+def _of_health(account: Account, reasons: Sequence[Reason]) -> Item:
+    group = Group.URGENT if any(reason.is_urgent for reason in reasons) else Group.OTHERS
+    why = "; ".join(reason.words for reason in reasons)
+    owner = account.owner or _receiver(account) or NOBODY
+    codes = tuple(reason.code for reason in reasons)
+    return Item(group, None, "health", None, reasons[0].state, owner, None, f"{why[:1].upper()}{why[1:]}", codes)
 
 
-def span(time: int) -> str:
-    """How long, in words: `3 h 10 min`."""
-    if time < MINUTE:
-        return "less than a minute"
-    if time < HOUR:
-        return f"{time // MINUTE} min"
-    parts = ((DAY, "d"), (HOUR, "h")) if time >= DAY else ((HOUR, "h"), (MINUTE, "min"))
-    (large, name), (small, name_of_rest) = parts
-    rest = time % large // small
-    return f"{time // large} {name}" + (f" {rest} {name_of_rest}" if rest else "")
+def _receiver(account: Account) -> str | None:
+    """Whom the account is being handed to, where nobody owns it yet."""
+    to = [(handoff.opened or 0, name, handoff.owner) for name, handoff in account.handoffs.items() if handoff.is_open]
+    return next((owner for _, _, owner in sorted(to, key=lambda one: one[:2]) if owner), None)
+
+
+def _reasons(account: Account, at: Instant) -> list[Reason]:
+    """The most important first. A breach that stands in the list as a handoff is no second thing."""
+    health, fell = account.health, account.course.fell if account.course else None
+    is_listed = any(handoff.is_open and _late(handoff) for handoff in account.handoffs.values())
+    caps = [cap for cap in health.pressing if cap.code != "HANDOFF_BREACH" or not is_listed] if health else []
+    found = [
+        Reason(
+            cap.code,
+            "no owner" if cap.code == "NO_OWNER" else "capped",
+            cap.code in URGENT_CAPS,
+            f"{cap.code} holds the score at {tenths(cap.limit)} at most: {_clause(cap.reason)}",
+        )
+        for cap in caps
+    ]
+    if fell is not None and at - fell.at <= FALL_STANDS:
+        said = {cap.code for cap in caps}
+        found.insert(0, Reason("FELL", "fell", fell.after == "red", _fell(fell, at, said)))
+    if health and health.ownerless > 0 and not any(cap.code == "NO_OWNER" for cap in caps):
+        words = f"nobody has owned it for at least {health.ownerless:.1f} working hours"
+        found.append(Reason("OWNER_MISSING", "no owner", is_urgent=False, words=words))
+    return found
+
+
+def _fell(fell: Change, at: Instant, said: set[CapCode]) -> str:
+    """How far it fell, when, and why: the signals that moved most, or the reason where that is something else."""
+    words = f"fell from {WORDS[fell.before or 'na']} to {WORDS[fell.after]} {span(at - fell.at)} ago"
+    most = sorted(fell.deltas, key=lambda delta: -abs(delta.points))[:MOVED_SHOWN]
+    moved = ", ".join(f"{spoken(one.signal)} {signed(one.points)}" for one in most)
+    match fell.cause:
+        case "events":
+            return f"{words} as facts came" + (f": {moved}" if moved else "")
+        case "decay":
+            return f"{words} as time passed" + (f": {moved}" if moved else "")
+        case "cap" if said.intersection(fell.caps_began):  # the cap that holds is told with its reason anyway
+            return words
+        case "cap" | "policy" | "data":
+            return f"{words}: {_clause(fell.reason)}"
+
+
+def _clause(sentence: str) -> str:
+    return sentence.rstrip(". ")
 
 
 # ---------------------------------------------------------------- freshness, emptiness
@@ -249,11 +318,16 @@ def why_empty(found: Attention, read: Mapping[str, int], owner: str | None) -> s
     """Why the list has no row, and what to do. `read` says per topic how far the view has come."""
     if owner is not None and found.elsewhere:
         return f"Nothing waits for {owner}; {found.elsewhere} other accounts have something open (`steward attention`)."
-    if read.get(HANDOFFS.name, 0):
-        return "No handoff is open and no alert is unresolved. There is nothing to do."
-    if read.get(OWNERSHIP.name, 0) or read.get(RENEWALS.name, 0):
-        return "Facts have come, but no handoff was published: is `steward handoff` running? `steward check` helps."
+    if read.get(HANDOFFS.name, 0) or read.get(HEALTH.name, 0):
+        return (
+            "No handoff is open, no alert is unresolved, no band has fallen and no cap presses. There is nothing to do."
+        )
+    if any(read.get(topic.name, 0) for topic in (OWNERSHIP, RENEWALS, INTERACTIONS)):
+        return (
+            "Facts have come, but neither a handoff nor a score was published: are `steward handoff` and "
+            "`steward health` running? `steward check` helps."
+        )
     return (
-        "No open handoffs: nothing was ever published here. Post events to `steward ingest serve`, "
+        "Nobody needs anybody: nothing was ever published here. Post events to `steward ingest serve`, "
         "or send a file with `steward ingest import`."
     )

@@ -1,6 +1,6 @@
-"""The verbs: which field of the view a record concerns, what the field says afterwards, and the fact in one line."""
+"""The verbs: which field of the view a record concerns, and what the field says afterwards."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -8,28 +8,45 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from schemas import accounts, alerts, handoffs, ownership, renewals
+from schemas import accounts, alerts, handoffs, health, ownership, renewals
 from schemas.envelope import Event
 from services.board.model import (
+    FALL_STANDS,
+    NAMINGS_KEPT,
     Alert,
+    Cap,
+    Change,
+    Closing,
+    Contribution,
+    Course,
     Deal,
     Delivery,
+    Delta,
+    Evidence,
     Field,
     Handoff,
+    Health,
     Leg,
     Name,
+    Naming,
     Order,
+    Outlook,
+    Owner,
     Retraction,
     Seen,
     Step,
     StepState,
+    Turn,
     Verdict,
 )
 from services.core.instants import Instant, instant
 
 T = TypeVar("T")
 DELIVERIES_KEPT = 100
-TEXT_KEPT = 160
+CHANGES_KEPT = 10
+CLOSINGS_KEPT = 8  # the last one, and one for each of the seven days before
+ROLE = "owner"
+WORSE: dict[health.Band, int] = {"green": 0, "yellow": 1, "red": 2}
 
 STAGES: dict[type[Event], handoffs.Stage] = {
     handoffs.SlaNoticed: "noticed",
@@ -65,25 +82,41 @@ class Read:
     place: Place | None
 
 
-KINDS: dict[str, type[Field]] = {"name": Name, "deal": Deal, "handoff": Handoff, "alert": Alert}
+KINDS: dict[str, type[Field]] = {
+    "name": Name,
+    "owner": Owner,
+    "deal": Deal,
+    "handoff": Handoff,
+    "alert": Alert,
+    "health": Health,
+    "change": Course,
+}
 _encoder = msgspec.json.Encoder()
 _decoders = {name: msgspec.json.Decoder(kind) for name, kind in KINDS.items()}
 
 
 def place_of(event: Event) -> Place | None:
     """The field that an event changes; None where it is a fact of the account and no more."""
-    account = event.partitionkey
     match event:
         case accounts.AccountUpserted():
-            return Place("acct", account, "name")
+            field = "name"
+        case ownership.OwnerAssigned() | ownership.OwnerRemoved() if event.data.role == ROLE:
+            field = "owner"
+        case ownership.HandoffAccepted() if event.data.owner is not None:
+            field = "owner"
         case renewals.ContractWon() | renewals.ContractValued():
-            return Place("deals", account, f"deal:{event.data.home}")
+            field = f"deal:{event.data.home}"
         case _ if isinstance(event.data, handoffs.Handoff | handoffs.Verdict):
-            return Place("acct", account, f"handoff:{event.data.handoff}")
+            field = f"handoff:{event.data.handoff}"
         case _ if isinstance(event.data, alerts.Alert | alerts.Delivery):
-            return Place("acct", account, f"alert:{event.data.alert}")
+            field = f"alert:{event.data.alert}"
+        case health.HealthScored():
+            field = "health"
+        case health.HealthChanged() | health.HealthClosed():
+            field = "change"
         case _:
             return None
+    return Place("deals" if field.startswith("deal:") else "acct", event.partitionkey, field)
 
 
 def encoded(value: Field | Seen) -> bytes:
@@ -98,7 +131,7 @@ def decoded(name: str, raw: bytes | str) -> Field:
 
 def is_open(field: Field) -> bool:
     """Does this field keep its account in the list of those that need somebody?"""
-    return isinstance(field, Handoff | Alert) and field.is_open
+    return isinstance(field, Handoff | Alert | Health | Course) and field.is_open
 
 
 def fold(reads: Iterable[Read], known: Mapping[Place, Field]) -> dict[Place, Field]:
@@ -122,6 +155,12 @@ def _after(before: Field | None, event: Event, offset: int) -> Field:
             return _name(before if isinstance(before, Name) else Name(offset=offset), event, offset)
         case renewals.ContractWon() | renewals.ContractValued():
             return _deal(before if isinstance(before, Deal) else Deal(offset=offset), event, offset)
+        case ownership.OwnerAssigned() | ownership.OwnerRemoved() | ownership.HandoffAccepted():
+            return _owned(before if isinstance(before, Owner) else Owner(offset=offset), event, offset)
+        case health.HealthScored():
+            return _scored(event.data, offset)
+        case health.HealthChanged() | health.HealthClosed():
+            return _went(before if isinstance(before, Course) else Course(offset=offset), event, offset)
         case handoffs.HandoffChanged():
             known = before if isinstance(before, Handoff) else None
             return _changed(known, event.data, offset)
@@ -145,11 +184,35 @@ def _name(before: Name, event: accounts.AccountUpserted, offset: int) -> Name:
 
 
 def _deal(before: Deal, event: renewals.ContractWon | renewals.ContractValued, offset: int) -> Deal:
-    won = before.won or isinstance(event, renewals.ContractWon)
+    deal = replace(before, offset=offset)
+    if isinstance(event, renewals.ContractWon):
+        named = [one for one in (before.named, _naming(event)) if one is not None]
+        deal = replace(deal, won=True, named=max(named, key=_turn, default=None))
     order = _order(event)
     if event.data.amount is None or (before.order is not None and before.order >= order):
-        return replace(before, offset=offset, won=won)
-    return Deal(offset=offset, won=won, order=order, amount=event.data.amount, currency=event.data.currency)
+        return deal
+    return replace(deal, order=order, amount=event.data.amount, currency=event.data.currency)
+
+
+def _owned(before: Owner, event: Event, offset: int) -> Owner:
+    naming = _naming(event)
+    if naming is None or naming in before.namings:
+        return replace(before, offset=offset)
+    # The last of all in whatever order they came.
+    return Owner(offset, tuple(sorted((*before.namings, naming), key=_turn)[-NAMINGS_KEPT:]))
+
+
+def _naming(event: Event) -> Naming | None:
+    """What the fact says of who owns the account; None where it names nobody."""
+    is_named = not isinstance(event, ownership.OwnerRemoved)
+    owner: str | None = getattr(event.data, "owner", None)
+    if is_named and owner is None:
+        return None
+    return Naming((instant(event.time), int(is_named), event.sourcerank, event.source, event.id), is_named, owner)
+
+
+def _turn(naming: Naming) -> Turn:
+    return naming.turn
 
 
 def _changed(before: Handoff | None, data: handoffs.Handoff, offset: int) -> Handoff:
@@ -238,46 +301,97 @@ def _instant(at: datetime | None) -> Instant | None:
     return None if at is None else instant(at)
 
 
-# ---------------------------------------------------------------- facts
+# ---------------------------------------------------------------- health
 
 
-def seen(event: Event) -> Seen | None:
-    """The fact in one line; None for what Steward itself concluded. The same fact gives the same line."""
-    text = _phrase(event)
-    if text is None:
-        return None
-    return Seen(instant(event.time), event.type, event.source, event.id, text[:TEXT_KEPT])
+def _scored(data: health.Scored, offset: int) -> Health:
+    return Health(
+        offset=offset,
+        score=data.score,
+        raw=data.raw,
+        prior=data.prior,
+        band=data.band,
+        colour=data.colour,
+        since=instant(data.since),
+        coverage=data.coverage,
+        contributions=tuple(map(_contribution, data.contributions)),
+        profile=data.profile,
+        profile_reason=data.profile_reason,
+        as_of=instant(data.as_of),
+        policy=data.policy,
+        unsure=data.unsure,
+        caps=tuple(
+            Cap(cap.code, cap.limit, instant(cap.since), cap.reason, _evidence(cap.evidence)) for cap in data.caps
+        ),
+        trend=data.trend,
+        oldest_input=_instant(data.oldest_input),
+        outlook=None if data.outlook is None else Outlook(data.outlook.band, instant(data.outlook.at)),
+    )
 
 
-def _phrase(event: Event) -> str | None:
+def _contribution(one: health.Contribution) -> Contribution:
+    return Contribution(
+        one.signal,
+        one.group,
+        one.weight,
+        one.value,
+        one.score,
+        one.trust,
+        one.points,
+        _instant(one.at),
+        _evidence(one.evidence),
+        one.missing,
+    )
+
+
+def _evidence(facts: Sequence[health.Evidence]) -> tuple[Evidence, ...]:
+    return tuple(Evidence(fact.source, fact.id, instant(fact.at)) for fact in facts)
+
+
+def _went(before: Course, event: health.HealthChanged | health.HealthClosed, offset: int) -> Course:
+    at = instant(event.time)
+    course = replace(before, offset=offset)
+    if before.fell is not None and at - before.fell.at > FALL_STANDS:
+        course = replace(course, fell=None)
     match event:
-        case accounts.AccountUpserted():
-            return f"account is called {event.data.name}" if event.data.name else "account recorded"
-        case renewals.ContractWon():
-            return f"deal {event.data.home} won{_worth(event.data)}"
-        case renewals.ContractValued():
-            return f"deal {event.data.home} valued{_worth(event.data)}"
-        case ownership.HandoffOpened():
-            return f"handoff {event.data.handoff} opened{_to(event.data.owner)}"
-        case ownership.HandoffAccepted():
-            by = f" by {event.data.owner}" if event.data.owner else ""
-            return f"handoff {event.data.handoff} accepted{by}"
-        case ownership.HandoffPaused():
-            return f"handoff {event.data.handoff} paused: {event.data.reason.replace('_', ' ')}"
-        case ownership.HandoffResumed() | ownership.HandoffCancelled():
-            what = "resumed" if isinstance(event, ownership.HandoffResumed) else "cancelled"
-            return f"handoff {event.data.handoff} {what}{_note(event.data.note)}"
-        case _:
-            return None
+        case health.HealthChanged():
+            return _moved(course, _change(event.data, at))
+        case health.HealthClosed():
+            closing = Closing(event.data.day, at, event.data.score, event.data.band)
+            days = {one.day: one for one in (*course.closings, closing)}
+            return replace(course, closings=tuple(days[day] for day in sorted(days)[-CLOSINGS_KEPT:]))
 
 
-def _worth(data: renewals.Won | renewals.Value) -> str:
-    return f", {data.currency} {data.amount} a year" if data.amount else ""
+def _moved(course: Course, change: Change) -> Course:
+    earlier = tuple(replace(one, evidence=(), deltas=()) for one in course.changes)
+    changes = (*earlier, change)[-CHANGES_KEPT:]
+    if change.after == "na":
+        return replace(course, changes=changes)
+    # A band that was not known for a while is compared with the last one that was.
+    last = course.colour if change.before in {None, "na"} else change.before
+    fell = course.fell
+    if last is not None and WORSE[change.after] > WORSE[last]:
+        fell = replace(change, before=last)
+    elif last is not None and WORSE[change.after] < WORSE[last]:
+        fell = None
+    return replace(course, changes=changes, fell=fell, colour=change.after)
 
 
-def _to(owner: str | None) -> str:
-    return f" for {owner}" if owner else ""
-
-
-def _note(note: str | None) -> str:
-    return f": {note}" if note else ""
+def _change(data: health.Change, at: Instant) -> Change:
+    return Change(
+        at=at,
+        n=data.n,
+        before=data.before,
+        after=data.after,
+        score_before=data.score_before,
+        score=data.score,
+        cause=data.cause,
+        reason=data.reason,
+        evidence=_evidence(data.evidence),
+        deltas=tuple(Delta(one.signal, one.points) for one in data.deltas),
+        cap_effect_before=data.cap_effect_before,
+        cap_effect=data.cap_effect,
+        caps_began=data.caps_began,
+        caps_ended=data.caps_ended,
+        policy=data.policy,
+    )

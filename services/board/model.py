@@ -4,16 +4,21 @@ Each field carries the offset of the last record folded into it. `offset` comes 
 script reads it there. Times are microseconds since 1970.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
 
-from services.core.instants import Instant
+from schemas.health import Band, CapCode, Cause, Colour
+from services.core.instants import DAY, Instant
 
-FORMAT = 1  # of everything below; a view of another format is built anew
+FORMAT = 2  # of everything below; a view of another format is built anew
 FACTS_KEPT = 100
+NAMINGS_KEPT = 16
+FALL_STANDS = 14 * DAY  # a fall of the band longer ago is no news
 
 Order = tuple[Instant, int, str, str]  # (time, source rank, source, id): the last value is the greatest
+Turn = tuple[Instant, int, int, str, str]  # (time, removed before named, source rank, source, id)
 StepState = Literal["raised", "corrected", "held", "retracted"]
 OPEN_STATES = frozenset({"open", "paused"})
 STAGES = ("noticed", "at_risk", "breached", "passed_125", "passed_200", "met")  # as a clock reaches them
@@ -32,13 +37,28 @@ class Name(Field, frozen=True):
     name: str | None = None
 
 
+class Naming(Struct, frozen=True, array_like=True):
+    """A fact about who owns the account: somebody is named, or removed (None: whoever it was)."""
+
+    turn: Turn
+    is_named: bool
+    owner: str | None
+
+
+class Owner(Field, frozen=True):
+    """The last facts about who owns the account, in the order in which they happened."""
+
+    namings: tuple[Naming, ...] = ()
+
+
 class Deal(Field, frozen=True):
-    """Whether a deal is won, and the last word on what it is worth a year."""
+    """Whether a deal is won, the last word on what it is worth a year, and on who takes the account over with it."""
 
     won: bool = False
     order: Order | None = None
     amount: str | None = None
     currency: str | None = None
+    named: Naming | None = None
 
 
 class Leg(Struct, frozen=True):
@@ -143,6 +163,141 @@ class Alert(Field, frozen=True):
         return max(standing or self.stages, key=STAGES.index, default=None)
 
 
+# ---------------------------------------------------------------- health
+
+# Caps that say how little is known, and nothing that somebody could do about the account.
+QUIET: frozenset[CapCode] = frozenset({"NARROW", "THIN_DATA"})
+
+
+class Evidence(Struct, frozen=True, array_like=True):
+    """A fact by its identity."""
+
+    source: str
+    id: str
+    at: Instant
+
+
+class Contribution(Struct, frozen=True, array_like=True):
+    """What one signal adds to the prior, in milli-points."""
+
+    signal: str
+    group: str
+    weight: float
+    value: float | None
+    score: float | None
+    trust: float
+    points: int
+    at: Instant | None
+    evidence: tuple[Evidence, ...]
+    missing: str | None
+
+
+class Cap(Struct, frozen=True, array_like=True):
+    code: CapCode
+    limit: int
+    since: Instant
+    reason: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Outlook(Struct, frozen=True, array_like=True):
+    """What becomes of the band if nothing happens."""
+
+    band: Band
+    at: Instant
+
+
+class Health(Field, frozen=True):
+    """The last score, with every reason for it. Scores and points in milli-points."""
+
+    score: int
+    raw: int
+    prior: int
+    band: Band
+    colour: Colour
+    since: Instant
+    coverage: float
+    contributions: tuple[Contribution, ...]
+    profile: str
+    profile_reason: str
+    as_of: Instant
+    policy: int
+    unsure: tuple[str, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    trend: float | None = None
+    oldest_input: Instant | None = None
+    outlook: Outlook | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Is there something to do, whatever the band?"""
+        return bool(self.pressing) or self.ownerless > 0
+
+    @property
+    def pressing(self) -> tuple[Cap, ...]:
+        """Caps that somebody could end."""
+        return tuple(cap for cap in self.caps if cap.code not in QUIET)
+
+    @property
+    def ownerless(self) -> float:
+        """Working hours without an owner."""
+        return next((one.value or 0.0 for one in self.contributions if one.signal == "owner"), 0.0)
+
+
+class Delta(Struct, frozen=True, array_like=True):
+    signal: str
+    points: int
+
+
+class Change(Struct, frozen=True, array_like=True):
+    """The band changed, or caps began or ended."""
+
+    at: Instant
+    n: int
+    before: Band | None
+    after: Band
+    score_before: int | None
+    score: int
+    cause: Cause
+    reason: str
+    evidence: tuple[Evidence, ...]
+    deltas: tuple[Delta, ...]
+    cap_effect_before: int | None
+    cap_effect: int
+    caps_began: tuple[CapCode, ...]
+    caps_ended: tuple[CapCode, ...]
+    policy: int
+
+
+class Closing(Struct, frozen=True, array_like=True):
+    """The score at the end of a day."""
+
+    day: str
+    at: Instant
+    score: int
+    band: Band
+
+
+class Course(Field, frozen=True):
+    """How health went: the last changes (evidence and deltas of the very last only), the last ends of days.
+
+    `fell` is the last fall of the band while it stands: until the band rises, or long enough ago. `colour` is the last
+    band that was one.
+    """
+
+    changes: tuple[Change, ...] = ()
+    fell: Change | None = None
+    colour: Colour | None = None
+    closings: tuple[Closing, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        return self.fell is not None
+
+
+# ---------------------------------------------------------------- facts, account
+
+
 class Seen(Struct, frozen=True, array_like=True):
     """A fact of the account in one line."""
 
@@ -176,3 +331,21 @@ class Account(Struct, frozen=True):
     handoffs: dict[str, Handoff] = {}
     alerts: dict[str, Alert] = {}
     facts: tuple[Seen, ...] = ()
+    health: Health | None = None
+    course: Course | None = None
+    namings: tuple[Naming, ...] = ()
+
+    @property
+    def owner(self) -> str | None:
+        """Who owns the account: named last, and not removed since."""
+        return _owner([*self.namings, *(deal.named for deal in self.deals.values() if deal.named is not None)])
+
+
+def _owner(namings: Iterable[Naming]) -> str | None:
+    owner = None
+    for naming in sorted(namings, key=lambda naming: naming.turn):
+        if naming.is_named:
+            owner = naming.owner
+        elif naming.owner in {None, owner}:
+            owner = None
+    return owner

@@ -12,14 +12,15 @@ from typing import TypeVar
 import msgspec
 
 from services.board import generation
-from services.board.attention import plain
 from services.board.decide import decoded
 from services.board.generation import Generation
-from services.board.model import Account, Alert, AsOf, Deal, Field, Handoff, Heard, Name, Seen
+from services.board.model import Account, Alert, AsOf, Course, Deal, Field, Handoff, Health, Heard, Name, Owner, Seen
+from services.board.words import plain
 from services.core.errors import OperatorError
 from services.runtime.redis import Store
 
 T = TypeVar("T")
+OF_EVERY_ROW = ("name", "owner", "health", "change")
 TRIES = 5
 CANDIDATES = 2_000  # accounts among which one with a similar name is looked for
 
@@ -44,7 +45,7 @@ class Standing:
 
 
 async def open_accounts(store: Store, prefix: str) -> tuple[Standing, list[Account]]:
-    """Every account with something open: its name, its deals, and the fields that are open.
+    """Every account with something open: its name, its deals, its health, and the fields that are open.
 
     Raises NoView, RedisAway.
     """
@@ -104,7 +105,9 @@ async def _open(store: Store, present: Generation) -> list[Account]:
     wanted: dict[str, list[str]] = {}
     for raw in members:
         id, _, name = raw.decode().partition("\x00")
-        wanted.setdefault(id, ["name"]).append(name)
+        names = wanted.setdefault(id, [*OF_EVERY_ROW])
+        if name not in OF_EVERY_ROW:
+            names.append(name)
     fields = await _fields(present, wanted)
     # An alert that stays open after its handoff ended is told apart by that handoff, which is not in the index.
     closed = {id: _closed(known) for id, known in fields.items()}
@@ -153,12 +156,9 @@ def _account(id: str, fields: Mapping[str, Field], facts: tuple[Seen, ...] = ())
     deals: dict[str, Deal] = {}
     handoffs: dict[str, Handoff] = {}
     alerts: dict[str, Alert] = {}
-    title = None
     for place in sorted(fields):
         name = place.partition(":")[2]
         match fields[place]:
-            case Name() as called:
-                title = called.name
             case Deal() as deal:
                 deals[name] = deal
             case Handoff() as handoff:
@@ -167,7 +167,18 @@ def _account(id: str, fields: Mapping[str, Field], facts: tuple[Seen, ...] = ())
                 alerts[name] = alert
             case _:
                 pass
-    return Account(id, title, deals, handoffs, alerts, facts)
+    title, owner, health, course = (fields.get(name) for name in OF_EVERY_ROW)
+    return Account(
+        id,
+        title.name if isinstance(title, Name) else None,
+        deals,
+        handoffs,
+        alerts,
+        facts,
+        health if isinstance(health, Health) else None,
+        course if isinstance(course, Course) else None,
+        owner.namings if isinstance(owner, Owner) else (),
+    )
 
 
 # ---------------------------------------------------------------- unknown accounts

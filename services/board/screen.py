@@ -4,26 +4,24 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
-from decimal import Decimal
-from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
-from services.board.attention import Attention, Freshness, Group, Item, Money, Row, plain, short, span, worth
-from services.board.model import STAGES, Account, Alert, Handoff, Retraction, Verdict
-from services.core.instants import SECOND, Instant, moment
+from services.board import frame
+from services.board.attention import RANKS, Attention, Freshness, Group, Item, Row, over_week, worth
+from services.board.frame import Json, Line
+from services.board.model import STAGES, Account, Alert, Handoff, Health, Retraction, Verdict
+from services.board.words import badge, short, signed, spoken, tenths
 from services.runtime import clock
 
-WIDTH = 100
+WIDTH = frame.WIDTH
+INDENT = 12
+COLUMNS = (("", 9), ("account", None), ("health, 7 d", 11), ("next step", 14), ("due", 11), ("ARR", 16))
 LINE_SECONDS = 5.0
 HANDOFFS_SHOWN = 20
 FACTS_SHOWN = 20
-
-Json = dict[str, Any]
 
 
 # ---------------------------------------------------------------- attention
@@ -31,24 +29,24 @@ Json = dict[str, Any]
 
 def attention_text(found: Attention, fresh: Freshness, zone: tzinfo, limit: int | None, why_empty: str | None) -> str:
     """The list for people: freshness, counts, table."""
-    lines: list[str | Table] = list(_head(fresh, zone))
+    lines: list[Line] = list(frame.head(fresh, zone))
     if why_empty is not None:
-        return _printed([*lines, why_empty])
+        return frame.printed([*lines, why_empty])
     lines.append(", ".join(_counted(number, group) for group, number in found.counts.items()))
     rows = found.rows if limit is None else found.rows[:limit]
-    lines += ["", _rows(rows, fresh, zone)]
+    lines += ["", frame.table(*COLUMNS), *_rows(rows, fresh, zone)]
     if left := len(found.rows) - len(rows):
         lines.append(f"{left} more; see them with --limit {len(found.rows)}")
     if len(found.currencies) > 1:
         lines.append(f"ARR is compared within a currency only: {', then '.join(found.currencies)}.")
-    return _printed(lines)
+    return frame.printed(lines)
 
 
 def attention_json(found: Attention, fresh: Freshness, limit: int | None, why_empty: str | None) -> Json:
     """The list for programs. `counts` counts all accounts, also those that a limit leaves out of `rows`."""
     rows = found.rows if limit is None else found.rows[:limit]
     return {
-        "freshness": _freshness(fresh),
+        "freshness": frame.freshness(fresh),
         "counts": {group.value: number for group, number in found.counts.items()},
         "currencies": list(found.currencies),
         "why_empty": why_empty,
@@ -63,35 +61,60 @@ def _row(row: Row) -> Json:
         "name": row.name,
         "group": item.group.value,
         "why": item.why,
+        "reasons": list(item.reasons),
         "owner": item.owner,
-        "due": _iso(item.due),
-        "arr": _money(row.arr),
+        "due": frame.iso(item.due),
+        "arr": frame.money(row.arr),
         "handoff": item.handoff,
         "kind": item.kind,
         "leg": item.leg,
         "state": item.state,
         "more": row.more,
+        "health": _summary(row.health, row.week),
     }
 
 
-def _rows(rows: Sequence[Row], fresh: Freshness, zone: tzinfo) -> Table:
-    grid = _grid(("", 9), ("account", 18), ("why", None), ("next step", 10), ("due", 11), ("ARR", 14))
+def _summary(health: Health | None, week: int | None) -> Json | None:
+    if health is None:
+        return None
+    return {
+        "band": health.band,
+        "colour": health.colour,
+        "provisional": health.band == "na",
+        "score": health.score,
+        "over_7_days": week,
+    }
+
+
+def _rows(rows: Sequence[Row], fresh: Freshness, zone: tzinfo) -> Iterator[Line]:
     last = None
     for row in rows:
         item = row.item
-        if last is not None and item.group is not last:
-            grid.add_section()
-        last = item.group
-        more = f" (+{row.more} more)" if row.more else ""
+        if last not in {None, RANKS[item.group]}:
+            yield ""
+        last = RANKS[item.group]
+        cells = frame.table(*COLUMNS, has_head=False)
         name = f"{row.name}\n{row.account}" if row.name else row.account
-        _add(grid, _mark(item), name, item.why + more, item.owner, _due(item.due, fresh.as_of, zone), _arr(row.arr))
-    return grid
+        due = frame.due(item.due, fresh.as_of, zone)
+        frame.add(cells, _mark(item), name, _health(row), item.owner, due, frame.arr(row.arr))
+        yield cells
+        more = f" (+{row.more} more)" if row.more else ""
+        yield frame.indented(item.why + more, INDENT)
+
+
+def _health(row: Row) -> str:
+    if row.health is None:
+        return ""
+    mark = badge(row.health.band, row.health.colour)
+    week = "" if row.week is None else f"  {signed(row.week)}"
+    score = f"{tenths(row.health.score)}{week}"
+    return f"{mark.shape} {mark.letter} NA\nprovisional\n{score}" if mark.is_hollow else f"{mark}\n{score}"
 
 
 def _counted(number: int, group: Group) -> str:
     match group:
-        case Group.BREACHED:
-            return f"{number} breached"
+        case Group.BREACHED | Group.URGENT:
+            return f"{number} {group.value}"
         case Group.DUE_TODAY:
             return f"{number} due today"
         case Group.OTHERS:
@@ -102,8 +125,12 @@ def _mark(item: Item) -> str:
     match item.group:
         case Group.BREACHED:
             return "BREACHED"
+        case Group.URGENT:
+            return item.state.upper()
         case Group.DUE_TODAY:
             return "due today"
+        case Group.OTHERS if item.handoff is None:
+            return item.state
         case Group.OTHERS:
             return "paused" if item.state == "paused" else "open"
 
@@ -114,9 +141,10 @@ def _mark(item: Item) -> str:
 def account_text(account: Account, fresh: Freshness, zone: tzinfo) -> str:
     """One account for people."""
     title = f"{account.name} ({account.id})" if account.name else account.id
-    arr = _arr(worth(account)).replace("\n", " + ") or "none known"
+    arr = frame.arr(worth(account)).replace("\n", " + ") or "none known"
+    owner = f" · owner {account.owner}" if account.owner else ""
     handoffs = sorted(account.handoffs.items(), key=_recent)
-    lines: list[str | Table] = [title, f"ARR {arr}", *_head(fresh, zone), ""]
+    lines: list[Line] = [title, f"ARR {arr}{owner}", *frame.head(fresh, zone), "", health_line(account), ""]
     lines += ["HANDOFFS", _handoffs(handoffs[:HANDOFFS_SHOWN], fresh, zone)] if handoffs else ["No handoffs."]
     if (left := len(handoffs) - HANDOFFS_SHOWN) > 0:
         lines.append(f"{left} older ones; see them with --json")
@@ -124,7 +152,18 @@ def account_text(account: Account, fresh: Freshness, zone: tzinfo) -> str:
     lines += ["", "FACTS, newest first", _facts(account, zone)] if account.facts else ["", "No facts."]
     if (left := len(account.facts) - FACTS_SHOWN) > 0:
         lines.append(f"{left} older ones; see them with --json")
-    return _printed(lines)
+    return frame.printed(lines)
+
+
+def health_line(account: Account) -> str:
+    """Band, score, difference over a week, coverage."""
+    health = account.health
+    if health is None:
+        return f"Health: no score; `steward explain {account.id}` says why"
+    week = over_week(account)
+    told = f"{badge(health.band, health.colour)} {tenths(health.score)}"
+    told += "" if week is None else f", {signed(week)} in 7 days"
+    return f"Health {told}, coverage {health.coverage:.0%}; `steward explain {account.id}` says why"
 
 
 def _recent(named: tuple[str, Handoff]) -> tuple[bool, int, str]:
@@ -133,7 +172,7 @@ def _recent(named: tuple[str, Handoff]) -> tuple[bool, int, str]:
 
 
 def _handoffs(handoffs: Sequence[tuple[str, Handoff]], fresh: Freshness, zone: tzinfo) -> Table:
-    grid = _grid(("handoff", 22), ("state", 9), ("owner", 12), ("clock", 10), ("due", 11), ("stages", None))
+    grid = frame.table(("handoff", 22), ("state", 9), ("owner", 12), ("clock", 10), ("due", 11), ("stages", None))
     for name, handoff in handoffs:
         first = (f"{short(name, handoff.kind)}\n{handoff.kind}", handoff.state or "unknown", handoff.owner or "nobody")
         dues = {leg.leg: leg.due for leg in handoff.legs}
@@ -141,19 +180,19 @@ def _handoffs(handoffs: Sequence[tuple[str, Handoff]], fresh: Freshness, zone: t
             reached = handoff.reached.get(leg, {})
             due = dues.get(leg) or next((verdict.due for verdict in reached.values()), None)
             stages = _stages(reached, handoff.retracted.get(leg, {}), zone)
-            _add(grid, *first, leg, _due(due, fresh.as_of, zone), stages)
+            frame.add(grid, *first, leg, frame.due(due, fresh.as_of, zone), stages)
             first = ("", "", "")
     return grid
 
 
 def _stages(reached: Mapping[str, Verdict], retracted: Mapping[str, Retraction], zone: tzinfo) -> str:
-    lines = [f"{_words(stage)} {_time(reached[stage].at, zone)}" for stage in STAGES if stage in reached]
-    lines += [f"{_words(stage)} taken back: {retracted[stage].reason}" for stage in STAGES if stage in retracted]
+    lines = [f"{spoken(stage)} {frame.time(reached[stage].at, zone)}" for stage in STAGES if stage in reached]
+    lines += [f"{spoken(stage)} taken back: {retracted[stage].reason}" for stage in STAGES if stage in retracted]
     return "\n".join(lines)
 
 
 def _alerts(alerts: Mapping[str, Alert]) -> Table:
-    grid = _grid(("handoff", 22), ("state", 9), ("stage", 10), ("told", 16), ("deliveries", None))
+    grid = frame.table(("handoff", 22), ("state", 9), ("stage", 10), ("told", 16), ("deliveries", None))
     for alert in sorted(alerts.values(), key=lambda alert: (alert.state != "raised", alert.handoff, alert.leg)):
         step = alert.stages.get(alert.stage or "")
         told = ", ".join(step.recipients) if step and step.recipients else "nobody"
@@ -162,25 +201,29 @@ def _alerts(alerts: Mapping[str, Alert]) -> Table:
             f"{delivery.reason}"
             for delivery in alert.deliveries.values()
         )
-        _add(grid, f"{short(alert.handoff, alert.kind)}\n{alert.leg}", alert.state, _words(alert.stage), told, sent)
+        frame.add(
+            grid, f"{short(alert.handoff, alert.kind)}\n{alert.leg}", alert.state, spoken(alert.stage), told, sent
+        )
     return grid
 
 
 def _facts(account: Account, zone: tzinfo) -> Table:
-    grid = _grid(("time", 17), ("type", 18), ("source", 12), ("what", None))
+    grid = frame.table(("time", 17), ("type", 18), ("source", 12), ("what", None))
     for fact in account.facts[:FACTS_SHOWN]:
         kind = fact.type.removeprefix("steward.").rpartition(".")[0]
-        _add(grid, _time(fact.at, zone), kind, fact.source, fact.text)
+        frame.add(grid, frame.time(fact.at, zone), kind, fact.source, fact.text)
     return grid
 
 
 def account_json(account: Account, fresh: Freshness) -> Json:
     """One account for programs."""
     return {
-        "freshness": _freshness(fresh),
+        "freshness": frame.freshness(fresh),
         "account": account.id,
         "name": account.name,
-        "arr": _money(worth(account)),
+        "owner": account.owner,
+        "arr": frame.money(worth(account)),
+        "health": _summary(account.health, over_week(account)),
         "deals": [
             {"deal": name.removeprefix("deal:"), "won": deal.won, "amount": deal.amount, "currency": deal.currency}
             for name, deal in account.deals.items()
@@ -188,7 +231,7 @@ def account_json(account: Account, fresh: Freshness) -> Json:
         "handoffs": [_handoff(name, handoff) for name, handoff in sorted(account.handoffs.items(), key=_recent)],
         "alerts": [_alert(name, alert) for name, alert in account.alerts.items()],
         "facts": [
-            {"time": _iso(fact.at), "type": fact.type, "source": fact.source, "id": fact.id, "text": fact.text}
+            {"time": frame.iso(fact.at), "type": fact.type, "source": fact.source, "id": fact.id, "text": fact.text}
             for fact in account.facts
         ],
     }
@@ -203,25 +246,34 @@ def _handoff(name: str, handoff: Handoff) -> Json:
         "state": handoff.state or "unknown",
         "owner": handoff.owner,
         "sender": handoff.sender,
-        "opened": _iso(handoff.opened),
-        "accepted": _iso(handoff.accepted),
+        "opened": frame.iso(handoff.opened),
+        "accepted": frame.iso(handoff.accepted),
         "policy": handoff.policy,
         "clocks": [
             {
                 "leg": leg,
-                "due": _iso(dues[leg].due) if leg in dues else None,
+                "due": frame.iso(dues[leg].due) if leg in dues else None,
                 "calendar": dues[leg].calendar if leg in dues else None,
                 "reached": [
-                    {"stage": stage, "at": _iso(one.at), "due": _iso(one.due), "n": one.n, "correction": one.correction}
-                    for stage, one in sorted(handoff.reached.get(leg, {}).items(), key=_by_stage)
+                    _verdict(stage, one) for stage, one in sorted(handoff.reached.get(leg, {}).items(), key=_by_stage)
                 ],
                 "retracted": [
-                    {"stage": stage, "at": _iso(one.at), "n": one.n, "reason": one.reason}
+                    {"stage": stage, "at": frame.iso(one.at), "n": one.n, "reason": one.reason}
                     for stage, one in sorted(handoff.retracted.get(leg, {}).items(), key=_by_stage)
                 ],
             }
             for leg in legs
         ],
+    }
+
+
+def _verdict(stage: str, one: Verdict) -> Json:
+    return {
+        "stage": stage,
+        "at": frame.iso(one.at),
+        "due": frame.iso(one.due),
+        "n": one.n,
+        "correction": one.correction,
     }
 
 
@@ -233,13 +285,13 @@ def _alert(name: str, alert: Alert) -> Json:
         "leg": alert.leg,
         "state": alert.state,
         "stage": alert.stage,
-        "resolved": _iso(alert.resolved),
+        "resolved": frame.iso(alert.resolved),
         "stages": [
             {
                 "stage": stage,
                 "state": step.state,
-                "at": _iso(step.at),
-                "due": _iso(step.due),
+                "at": frame.iso(step.at),
+                "due": frame.iso(step.due),
                 "owner": step.owner,
                 "recipients": list(step.recipients),
                 "reason": step.reason,
@@ -250,7 +302,7 @@ def _alert(name: str, alert: Alert) -> Json:
             {
                 "delivery": delivery,
                 "outcome": sent.outcome,
-                "at": _iso(sent.at),
+                "at": frame.iso(sent.at),
                 "notice": sent.notice,
                 "recipient": sent.recipient,
                 "endpoint": sent.endpoint,
@@ -263,88 +315,12 @@ def _alert(name: str, alert: Alert) -> Json:
     }
 
 
-def _by_stage(named: tuple[str, object]) -> int:
-    return STAGES.index(named[0])
-
-
-# ---------------------------------------------------------------- shared
-
-
-def _head(fresh: Freshness, zone: tzinfo) -> Iterator[str]:
-    at = moment(fresh.as_of).astimezone(zone)
-    silent = f" · silent sources: {', '.join(fresh.silent)}" if fresh.silent else ""
-    simulated = " · simulated time" if fresh.simulated else ""
-    behind = f"{fresh.behind / SECOND:.1f} s" if fresh.behind < 60 * SECOND else span(fresh.behind)
-    # Simulated days are not today: without the date the time would mislead.
-    shape = "%Y-%m-%d %H:%M:%S %Z" if fresh.simulated or fresh.warnings else "%H:%M:%S %Z"
-    yield f"As of {at.strftime(shape)}, {behind} behind the clock{silent}{simulated}"
-    yield from (f"WARNING: {warning}" for warning in fresh.warnings)
-
-
-def _freshness(fresh: Freshness) -> Json:
-    return {
-        "as_of": _iso(fresh.as_of),
-        "clock": _iso(fresh.clock),
-        "behind_seconds": round(fresh.behind / SECOND, 3),
-        "silent": list(fresh.silent),
-        "simulated": fresh.simulated,
-        "warnings": list(fresh.warnings),
-    }
-
-
-def _money(money: Money) -> list[Json]:
-    return [{"currency": currency, "amount": str(amount)} for currency, amount in money.items()]
-
-
-def _arr(money: Money) -> str:
-    return "\n".join(f"{currency} {_amount(amount)}" for currency, amount in money.items())
-
-
-def _amount(amount: Decimal) -> str:
-    return f"{amount:,.0f}" if amount == amount.to_integral_value() else f"{amount:,.2f}"
-
-
-def _due(due: Instant | None, at: Instant, zone: tzinfo) -> str:
-    if due is None:
-        return ""
-    local, today = moment(due).astimezone(zone), moment(at).astimezone(zone)
-    return local.strftime("today %H:%M" if local.date() == today.date() else "%Y-%m-%d\n%H:%M")
-
-
-def _time(at: Instant, zone: tzinfo) -> str:
-    return moment(at).astimezone(zone).strftime("%Y-%m-%d %H:%M")
-
-
 def _times(number: int) -> str:
     return "1 attempt" if number == 1 else f"{number} attempts"
 
 
-def _words(stage: str | None) -> str:
-    return (stage or "").replace("_", " ")
-
-
-def _iso(at: Instant | None) -> str | None:
-    return None if at is None else moment(at).isoformat()
-
-
-def _grid(*columns: tuple[str, int | None]) -> Table:
-    grid = Table(expand=True, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, width in columns:
-        grid.add_column(name, width=width, ratio=None if width else 1, overflow="fold")
-    return grid
-
-
-def _add(grid: Table, *cells: str) -> None:
-    # Text, because brackets in a name are no markup.
-    grid.add_row(*(Text("\n".join(plain(line) for line in cell.split("\n"))) for cell in cells))
-
-
-def _printed(lines: Sequence[str | Table]) -> str:
-    console = Console(width=WIDTH)
-    with console.capture() as capture:
-        for line in lines:
-            console.print(Text(plain(line)) if isinstance(line, str) else line)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+def _by_stage(named: tuple[str, object]) -> int:
+    return STAGES.index(named[0])
 
 
 # ---------------------------------------------------------------- progress

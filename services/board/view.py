@@ -9,11 +9,23 @@ from functools import lru_cache
 from schemas import codec
 from schemas.clock import ClockAdvanced
 from schemas.envelope import Event
-from schemas.topics import ACCOUNTS, ALERTS, CLOCK, HANDOFFS, OWNERSHIP, RENEWALS, Topic
+from schemas.topics import (
+    ACCOUNTS,
+    ALERTS,
+    CLOCK,
+    HANDOFFS,
+    HEALTH,
+    HEALTH_CHANGES,
+    INTERACTIONS,
+    OWNERSHIP,
+    RENEWALS,
+    Topic,
+)
 from services.board import generation
-from services.board.decide import Read, fold, place_of, seen
+from services.board.decide import Read, fold, place_of
 from services.board.generation import Building, Changes, ClaimLost, Generation, Outcome
 from services.board.model import AsOf, Heard
+from services.board.timeline import seen
 from services.core.errors import OperatorError
 from services.core.instants import SECOND, instant
 from services.core.outcome import Reason
@@ -23,7 +35,16 @@ from services.runtime.metrics import Metrics
 from services.runtime.redis import RedisAway, Store
 from services.runtime.settings import Settings
 
-TOPICS: tuple[Topic, ...] = (ACCOUNTS, RENEWALS, OWNERSHIP, HANDOFFS, ALERTS)
+TOPICS: tuple[Topic, ...] = (
+    ACCOUNTS,
+    RENEWALS,
+    OWNERSHIP,
+    INTERACTIONS,
+    HEALTH,
+    HEALTH_CHANGES,
+    HANDOFFS,
+    ALERTS,
+)
 NAMED = {topic.name: topic for topic in TOPICS}
 MARKS: Spot = (CLOCK.name, 0)  # the marks of a moment say the same in every partition
 

@@ -1,4 +1,4 @@
-"""The view as it is shipped: real processes, a real Redis, and the two questions asked of it."""
+"""The view as it is shipped: real processes, a real Redis, and the questions asked of it."""
 
 import asyncio
 import json
@@ -23,7 +23,9 @@ from services.runtime.embedded.redis import start_redis
 from services.runtime.embedded.server import Server
 from services.runtime.redis import Command
 from services.runtime.settings import Settings
-from tests.board import called, valued, won
+from tests.board import assigned, called, cap, lacking, scored, valued, went, won
+from tests.board import signal as measured
+from tests.builders import START
 from tests.pipeline import PARTITIONS, Pipeline, Process, running, wait_until
 
 POLICY = """
@@ -180,7 +182,7 @@ def test_the_list_and_the_account_say_what_the_facts_mean(pipeline: Pipeline) ->
 
     answer = attention(pipeline)
     first, second = answer["rows"]
-    assert answer["counts"] == {"breached": 1, "due_today": 0, "others": 1}
+    assert answer["counts"] == {"breached": 1, "urgent": 0, "due_today": 0, "others": 1}
     assert answer["freshness"]["behind_seconds"] < 60
     assert (first["account"], first["name"], first["owner"], first["more"]) == ("acme", "Acme GmbH", "ada", 1)
     assert first["why"].startswith("Quick handoff deal-1 to ada is ")
@@ -189,7 +191,7 @@ def test_the_list_and_the_account_say_what_the_facts_mean(pipeline: Pipeline) ->
     assert [row["account"] for row in attention(pipeline, "nobody")["rows"]] == ["bolt"]
     assert [row["account"] for row in json.loads(pipeline.done("attention", "--json"))["rows"]] == ["acme", "bolt"]
     assert "Nothing waits for eve; 2 other accounts" in pipeline.done("attention", "--owner", "eve")
-    assert "1 breached, 0 due today, 1 other" in pipeline.done("attention")
+    assert "1 breached, 0 urgent, 0 due today, 1 other" in pipeline.done("attention")
 
     told = wait_until(lambda: [one for one in [account(pipeline, "acme")] if one["alerts"]], "the alert is there", 30)[
         0
@@ -212,6 +214,46 @@ def test_the_list_and_the_account_say_what_the_facts_mean(pipeline: Pipeline) ->
     assert "steward_view_age_seconds" in metrics
     assert _get(port, "/ready") == (200, "ready\n")
     assert serving.stop() == 0
+
+
+def test_health_is_listed_and_explained(pipeline: Pipeline) -> None:
+    pipeline.serve()
+    serving = view(pipeline)
+    publish(pipeline, "crm.accounts", called("Acme GmbH", account="acme"), called("Bolt Inc.", account="bolt"))
+    wait_until(lambda: pipeline.run("explain", "acme").returncode == 0, "the account is there", 30, serving)
+    assert "acme has no score, and no other account has one: start `steward health`" in _explained(pipeline)
+
+    publish(pipeline, "crm.ownership", assigned("ada", account="acme"))
+    held = cap(evidence=())
+    sum_of = [measured("activity", 4_000, 0.9), measured("two_way_contact", -1_250), lacking()]
+    publish(pipeline, "cs.health", scored("red", sum_of, [held], account="acme"), scored("green", account="bolt"))
+    recent = (datetime.now(UTC) - START).total_seconds() / 60 - 60  # the list is asked now
+    publish(pipeline, "cs.health-changes", went("green", "red", recent, account="acme"))
+    wait_until(lambda: rows(pipeline), "the list is there", 30, serving)
+    [row] = wait_until(lambda: [one for one in rows(pipeline) if len(one["reasons"]) == 2], "both are there", 30)
+    assert (row["account"], row["group"], row["owner"]) == ("acme", "urgent", "ada")
+    assert row["reasons"] == ["FELL", "SEV1_OPEN"]
+    assert row["health"] == {
+        "band": "red",
+        "colour": "red",
+        "provisional": False,
+        "score": 60_000,
+        "over_7_days": None,
+    }
+    assert "0 breached, 1 urgent, 0 due today, 0 others" in pipeline.done("attention", "--owner", "ada")
+
+    text = _explained(pipeline)
+    for words in ("Acme GmbH (acme)", "■ R Red 60.0", "raw score 62.750", "effect of caps -2.750 score 60.000"):
+        assert words in text
+    answer = json.loads(pipeline.done("explain", "acme", "--json"))
+    assert (answer["health"]["raw"], answer["health"]["cap_effect"], answer["owner"]) == (62_750, -2_750, "ada")
+    assert "Health ■ R Red 60.0" in pipeline.done("account", "acme")
+    assert "there is no account 'nobody-knows'" in refused(pipeline, "explain", "nobody-knows")
+    assert "there is no time zone 'Nowhere'" in refused(pipeline, "explain", "acme", "--zone", "Nowhere")
+
+
+def _explained(pipeline: Pipeline) -> str:
+    return " ".join(pipeline.done("explain", "acme").split())
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
@@ -364,7 +406,7 @@ def test_without_a_broker_at_the_start_it_ends_with_a_sentence(command: tuple[st
         assert "no Kafka broker answers at 127.0.0.1:9" in refused(pipeline, *command)
 
 
-@pytest.mark.parametrize("command", [("attention",), ("account", "acme")], ids=" ".join)
+@pytest.mark.parametrize("command", [("attention",), ("account", "acme"), ("explain", "acme")], ids=" ".join)
 @pytest.mark.parametrize(
     ("url", "words"),
     [

@@ -5,14 +5,34 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from services.board.attention import Group, Row, attention
-from services.board.model import Account, Deal, Handoff, Leg, Verdict
+from services.board.attention import Attention, Group, Row, attention
+from services.board.model import Account, Deal, Handoff, Leg, Naming, Verdict
 from services.core.instants import DAY
+from tests.board import account_of, assigned, cap, removed, scored, signal, taken, went
 from tests.builders import minute
 
 NOW = minute(250)
+FIRST = {Group.BREACHED: 0, Group.URGENT: 0, Group.DUE_TODAY: 1, Group.OTHERS: 2}
 currencies = st.sampled_from(["EUR", "USD", "CHF"])
+health = st.lists(
+    st.sampled_from(
+        [
+            scored(),
+            scored(caps=[cap()]),
+            scored("na", caps=[cap("NARROW", 74_000)]),
+            scored(contributions=[signal("owner", -1, 3.0)]),
+            went("green", "red"),
+            went("green", "yellow"),
+            went("red", "green"),
+            assigned("ada", 1),
+            taken("bob", 2),
+            removed(None, 3),
+        ]
+    ),
+    max_size=4,
+)
 
 
 @st.composite
@@ -35,8 +55,9 @@ def some_accounts(draw: st.DrawFn) -> list[Account]:
     ids = draw(st.lists(st.sampled_from("abcdefgh"), unique=True))
     deal = st.builds(lambda amount, currency: Deal(1, True, None, str(amount), currency), st.integers(0, 9), currencies)
     return [
-        Account(
-            id,
+        account_of(
+            *draw(health),
+            id=id,
             deals=draw(st.dictionaries(st.sampled_from("12"), deal)),
             handoffs=draw(st.dictionaries(st.sampled_from("xyz"), handoffs())),
         )
@@ -54,7 +75,7 @@ def test_the_order_in_which_accounts_come_changes_nothing(accounts: list[Account
 @given(some_accounts())
 def test_every_account_with_something_open_has_one_row(accounts: list[Account]) -> None:
     found = attention(accounts, NOW)
-    wanted = sorted(one.id for one in accounts if any(handoff.is_open for handoff in one.handoffs.values()))
+    wanted = sorted(one.id for one in accounts if _has_reasons(one) or any(_open(one)))
     assert sorted(row.account for row in found.rows) == wanted
     assert sum(found.counts.values()) == len(wanted)
 
@@ -62,10 +83,9 @@ def test_every_account_with_something_open_has_one_row(accounts: list[Account]) 
 @given(some_accounts())
 def test_no_row_stands_before_one_that_is_more_urgent(accounts: list[Account]) -> None:
     found = attention(accounts, NOW)
-    groups = list(Group)
     for row, following in zip(found.rows, found.rows[1:], strict=False):
-        assert groups.index(row.item.group) <= groups.index(following.item.group)
-        if row.item.group is not following.item.group:
+        assert FIRST[row.item.group] <= FIRST[following.item.group]
+        if FIRST[row.item.group] < FIRST[following.item.group]:
             continue
         mine, theirs = _first(row, found.currencies), _first(following, found.currencies)
         assert mine[0] <= theirs[0]
@@ -76,18 +96,33 @@ def test_no_row_stands_before_one_that_is_more_urgent(accounts: list[Account]) -
 
 @given(some_accounts(), st.sampled_from(["ada", "bob", "nobody"]))
 def test_an_owner_sees_what_all_see_of_that_owner(accounts: list[Account], owner: str) -> None:
-    theirs = [
-        replace_handoffs(
-            one, {name: value for name, value in one.handoffs.items() if (value.owner or "nobody") == owner}
-        )
-        for one in accounts
-    ]
     seen = attention(accounts, NOW, owner=owner)
-    assert replace(seen, elsewhere=0) == attention(theirs, NOW)
+    theirs = [_of(one, owner) for one in accounts]
+    assert _without_health(replace(seen, elsewhere=0)) == _without_health(attention(theirs, NOW))
 
 
-def replace_handoffs(account: Account, handoffs: dict[str, Handoff]) -> Account:
-    return Account(account.id, account.name, account.deals, handoffs)
+def _of(account: Account, owner: str) -> Account:
+    """Only what waits for that person."""
+    mine = {name: value for name, value in account.handoffs.items() if (value.owner or "nobody") == owner}
+    receivers = [value.owner for _, value in sorted(account.handoffs.items()) if value.is_open and value.owner]
+    if (account.owner or next(iter(receivers), "nobody")) != owner:
+        return structs.replace(account, handoffs=mine, health=None, course=None)
+    named = () if owner == "nobody" else (Naming((0, 1, 0, "", ""), is_named=True, owner=owner),)
+    return structs.replace(account, handoffs=mine, namings=named)
+
+
+def _without_health(found: Attention) -> Attention:
+    """A row shows the score also where it stands there for another reason."""
+    return replace(found, rows=tuple(replace(row, health=None, week=None) for row in found.rows))
+
+
+def _has_reasons(account: Account) -> bool:
+    fell = account.course is not None and account.course.fell is not None
+    return fell or (account.health is not None and account.health.is_open)
+
+
+def _open(account: Account) -> list[bool]:
+    return [handoff.is_open for handoff in account.handoffs.values()]
 
 
 def _first(row: Row, order: tuple[str, ...]) -> tuple[int, Decimal]:
@@ -103,9 +138,8 @@ def _due(row: Row) -> int:
 def _shuffled(account: Account, data: st.DataObject) -> Account:
     names = data.draw(st.permutations(sorted(account.handoffs)))
     deals = data.draw(st.permutations(sorted(account.deals)))
-    return Account(
-        account.id,
-        account.name,
-        {name: account.deals[name] for name in deals},
-        {name: account.handoffs[name] for name in names},
+    return structs.replace(
+        account,
+        deals={name: account.deals[name] for name in deals},
+        handoffs={name: account.handoffs[name] for name in names},
     )

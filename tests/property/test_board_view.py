@@ -23,33 +23,11 @@ from services.runtime.kafka import Tail
 from services.runtime.metrics import Metrics
 from services.runtime.redis import Store, connected
 from services.runtime.settings import Settings
-from tests.board import Follower, Log, alerted, called, changed, sent, taken_back, valued, verdict, won
-from tests.builders import accepted, minute, opened, paused
+from tests.board import Follower, Log, alerted, called, cap, changed, closed, scored, verdict, went, won
+from tests.board_events import events
+from tests.builders import minute, opened
 
 numbers = itertools.count()
-names = st.sampled_from(["acme", "bolt"])
-stages = st.sampled_from(["at_risk", "breached", "met"])
-times = st.integers(0, 50)
-
-
-def of(make: Callable[..., Event], *arguments: Any) -> st.SearchStrategy[Event]:
-    return st.builds(make, *arguments, account=names)
-
-
-handoffs = st.sampled_from(["deal-1", "deal-2"])
-events = st.one_of(
-    of(called, st.sampled_from(["Acme", "Bolt", None]), times),
-    st.builds(won, st.sampled_from("12"), st.sampled_from(["5", None]), st.just("EUR"), times, account=names),
-    st.builds(valued, st.sampled_from("12"), st.sampled_from("789"), st.just("EUR"), times, account=names),
-    st.builds(opened, times, handoffs),
-    st.builds(accepted, times, handoffs),
-    st.builds(paused, times, handoffs),
-    st.builds(changed, st.sampled_from(["open", "paused", "accepted"]), times, handoffs, account=names),
-    st.builds(verdict, stages, times, handoff=handoffs, account=names),
-    st.builds(taken_back, stages, handoff=handoffs, account=names),
-    st.builds(alerted, st.sampled_from(["raised", "held", "resolved", "retracted"]), stages, handoffs, account=names),
-    st.builds(sent, st.sampled_from(["d-1", "d-2"]), st.integers(1, 3), handoffs, account=names),
-)
 
 
 class Interrupted(Generation):
@@ -270,6 +248,32 @@ async def test_what_is_open_leaves_the_index_when_it_is_over(redis_url: str) -> 
         for event in (changed("accepted"), alerted("resolved", over=True)):
             here.log.publish(event)
         assert (await here.caught_up())[":open"] == {b"acme\x00handoff:deal-2"}
+
+
+@pytest.mark.parametrize(
+    ("then", "left"),
+    [
+        pytest.param([went("red", "yellow", 60)], ["health"], id="the band has risen"),
+        pytest.param([closed(15)], ["health"], id="the fall is two weeks old"),
+        pytest.param([scored("red")], ["change"], id="the cap has ended"),
+        pytest.param([closed(1), scored("red", caps=[cap()])], ["change", "health"], id="nothing of it"),
+    ],
+)
+async def test_an_account_whose_health_needs_somebody_is_found_until_it_does_not(
+    redis_url: str, then: list[Event], left: list[str]
+) -> None:
+    async with world(redis_url) as here:
+        for event in (scored("red", caps=[cap()]), went("yellow", "red"), called("Acme"), scored(account="fine")):
+            here.log.publish(event)
+        here.log.mark(1)
+        await here.caught_up()
+        _, [account] = await query.open_accounts(here.store, here.prefix)
+        [row] = attention([account], minute(1)).rows
+        assert (row.account, row.name, row.item.reasons) == ("acme", "Acme", ("FELL", "SEV1_OPEN"))
+        assert row.health is not None
+        for event in then:
+            here.log.publish(event)
+        assert (await here.caught_up())[":open"] == {f"acme\x00{name}".encode() for name in left}
 
 
 async def test_a_writer_of_the_generation_before_writes_nothing(redis_url: str) -> None:

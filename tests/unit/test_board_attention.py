@@ -6,10 +6,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from schemas.envelope import Event
-from services.board.attention import Attention, Group, attention, freshness, plain, span, why_empty
-from services.board.model import Account, Alert, AsOf, Deal, Handoff, Heard, Leg
+from services.board.attention import Attention, Group, attention, freshness, why_empty
+from services.board.model import Account, AsOf, Deal, Handoff, Heard, Leg
+from services.board.words import plain, span
 from services.core.instants import DAY, HOUR, MINUTE, SECOND
-from tests.board import alerted, changed, folded, taken_back, verdict
+from tests.board import account_of, alerted, changed, folded, taken_back, verdict
 from tests.builders import ACCOUNT, minute
 
 NOW = minute(250)  # 13:10 of a Monday
@@ -17,14 +18,8 @@ HOURS_LATE = 250 - 60
 
 
 def account(*events: Event, id: str = ACCOUNT, arr: Sequence[tuple[str, str]] = ()) -> Account:
-    fields = folded(events)
-    return Account(
-        id,
-        id.title(),
-        {str(number): _worth(amount, currency) for number, (amount, currency) in enumerate(arr)},
-        {name.partition(":")[2]: one for name, one in fields.items() if isinstance(one, Handoff)},
-        {name.partition(":")[2]: one for name, one in fields.items() if isinstance(one, Alert)},
-    )
+    deals = {str(number): _worth(amount, currency) for number, (amount, currency) in enumerate(arr)}
+    return account_of(*events, id=id, name=id.title(), deals=deals)
 
 
 def _worth(amount: str, currency: str) -> Deal:
@@ -202,7 +197,7 @@ def test_only_what_waits_for_an_owner_counts_for_that_owner() -> None:
 def test_counts_count_accounts() -> None:
     late = account(changed(), verdict("breached"), id="late")
     found = attention([late, due("a", 300), due("b", 300), due("c", 9000)], NOW)
-    assert found.counts == {Group.BREACHED: 1, Group.DUE_TODAY: 2, Group.OTHERS: 1}
+    assert found.counts == {Group.BREACHED: 1, Group.URGENT: 0, Group.DUE_TODAY: 2, Group.OTHERS: 1}
 
 
 @pytest.mark.parametrize(
@@ -263,7 +258,9 @@ def test_how_fresh_the_view_is(heard: float, as_of: float, simulated: bool, behi
     ("read", "owner", "elsewhere", "words"),
     [
         pytest.param({}, None, 0, "nothing was ever published", id="nothing at all"),
-        pytest.param({"crm.ownership": 3}, None, 0, "is `steward handoff` running?", id="facts only"),
+        pytest.param({"crm.ownership": 3}, None, 0, "are `steward handoff` and `steward health` ", id="facts only"),
+        pytest.param({"crm.interactions": 3}, None, 0, "neither a handoff nor a score", id="contacts only"),
+        pytest.param({"cs.health": 1}, None, 0, "There is nothing to do", id="all well"),
         pytest.param({"crm.ownership": 3, "cs.handoffs": 1}, None, 0, "There is nothing to do", id="all closed"),
         pytest.param({"cs.handoffs": 9}, "eve", 4, "Nothing waits for eve; 4 other accounts", id="another's"),
     ],

@@ -1,18 +1,38 @@
 """What the fields of the view say after records, and which facts stand in the timeline."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-from schemas.envelope import Event
+from schemas import interactions
+from schemas.envelope import Data, Event
 from schemas.topics import BUILT
 from services.board.attention import worth
-from services.board.decide import Read, encoded, fold, place_of, seen
-from services.board.model import Account, Alert, AsOf, Deal, Field, Handoff, Heard, Name
+from services.board.decide import Read, encoded, fold, place_of
+from services.board.model import Account, Alert, AsOf, Course, Deal, Field, Handoff, Heard, Name, Owner
+from services.board.timeline import seen
 from services.board.view import TOPICS
-from tests.board import alerted, called, changed, folded, sent, taken_back, valued, verdict, won
+from tests.board import (
+    alerted,
+    assigned,
+    called,
+    changed,
+    closed,
+    contacted,
+    envelope,
+    folded,
+    removed,
+    scored,
+    sent,
+    taken_back,
+    valued,
+    verdict,
+    went,
+    won,
+)
 from tests.builders import accepted, cancelled, minute, opened, paused, resumed
 
 
@@ -179,6 +199,8 @@ def test_a_record_that_a_field_has_seen_changes_nothing() -> None:
         Deal(3),
         Handoff(3, "deal"),
         Alert(3),
+        Owner(3),
+        Course(3),
         Heard(3, 1),
         AsOf(3, 1),
     ],
@@ -186,6 +208,24 @@ def test_a_record_that_a_field_has_seen_changes_nothing() -> None:
 )
 def test_the_offset_comes_first_in_the_json_where_the_script_looks_for_it(field: Field) -> None:
     assert encoded(field).startswith(b'{"offset":3,') or encoded(field) == b'{"offset":3}'
+
+
+def bought(order: str | None, amount: str | None) -> Event:
+    worth = {"amount": amount, "currency": "EUR"} if amount else {}
+    return interactions.PurchaseMade(**envelope("bought", 0), data=interactions.Purchase(order=order, **worth))
+
+
+TICKETS: dict[str, tuple[Callable[..., Event], Callable[..., Data]]] = {
+    "opened": (interactions.TicketOpened, interactions.Ticket),
+    "updated": (interactions.TicketUpdated, interactions.TicketUpdate),
+    "reopened": (interactions.TicketReopened, interactions.TicketUpdate),
+    "solved": (interactions.TicketSolved, interactions.Solution),
+}
+
+
+def ticket(what: str, severity: int | None = 3, contact: str | None = None) -> Event:
+    kind, data = TICKETS[what]
+    return kind(**envelope(f"ticket:{what}", 0), data=data(ticket="T-1", severity=severity, contact=contact))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +241,18 @@ def test_the_offset_comes_first_in_the_json_where_the_script_looks_for_it(field:
         pytest.param(paused(0), "handoff deal-1 paused: waiting customer", id="paused"),
         pytest.param(resumed(0), "handoff deal-1 resumed", id="resumed"),
         pytest.param(cancelled(0), "handoff deal-1 cancelled", id="cancelled"),
+        pytest.param(assigned("ada"), "ada assigned as owner", id="assigned"),
+        pytest.param(assigned("ada", role="sponsor"), "ada assigned as sponsor", id="of another role"),
+        pytest.param(removed("ada"), "ada removed as owner", id="removed"),
+        pytest.param(removed(None), "whoever it was removed as owner", id="removed, whoever it was"),
+        pytest.param(contacted(), "call, inbound, c-1", id="contact"),
+        pytest.param(contacted("outbound", contact=None), "call, outbound", id="contact with nobody named"),
+        pytest.param(bought("o-1", "19.90"), "order o-1, EUR 19.90", id="bought"),
+        pytest.param(bought(None, None), "something bought", id="bought, no more known"),
+        pytest.param(ticket("opened", 2, "c-1"), "ticket T-1 opened by c-1, severity 2", id="ticket opened"),
+        pytest.param(ticket("updated", 1), "ticket T-1 updated, severity 1", id="ticket updated"),
+        pytest.param(ticket("reopened", None), "ticket T-1 reopened", id="ticket reopened"),
+        pytest.param(ticket("solved"), "ticket T-1 solved", id="ticket solved"),
     ],
 )
 def test_a_fact_is_one_line_of_the_timeline(event: Event, text: str) -> None:
@@ -216,7 +268,9 @@ def test_a_fact_is_one_line_of_the_timeline(event: Event, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [changed(), verdict("met"), alerted("raised"), sent("d")], ids=lambda event: event.type
+    "event",
+    [changed(), verdict("met"), alerted("raised"), sent("d"), scored(), went(), closed(0)],
+    ids=lambda event: event.type,
 )
 def test_what_steward_concluded_is_no_fact(event: Event) -> None:
     assert seen(event) is None
@@ -225,6 +279,8 @@ def test_what_steward_concluded_is_no_fact(event: Event) -> None:
 def test_every_type_of_the_topics_read_is_shown_somewhere() -> None:
     samples: list[Any] = [called("Acme"), won("1"), valued("1", "1"), opened(0), accepted(0), paused(0), resumed(0)]
     samples += [cancelled(0), changed(), taken_back("met"), sent("d"), sent("d", failed=True)]
+    samples += [assigned("ada"), removed("ada"), contacted(), bought("o-1", "1"), scored(), went(), closed(0)]
+    samples += [ticket(what) for what in ("opened", "updated", "solved", "reopened")]
     samples += [verdict(stage) for stage in ("noticed", "at_risk", "breached", "passed_125", "met")]
     samples += [alerted(step) for step in ("raised", "corrected", "held", "resolved", "retracted")]
     shown = {type(event) for event in samples if place_of(event) or seen(event)}

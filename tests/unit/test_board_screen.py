@@ -12,10 +12,22 @@ from rich.cells import cell_len
 from schemas.envelope import Event
 from services.board import screen
 from services.board.attention import Freshness, attention
-from services.board.decide import seen
-from services.board.model import Account, Alert, Deal, Handoff
+from services.board.model import Account, Deal
 from services.core.instants import SECOND
-from tests.board import alerted, changed, folded, sent, taken_back, verdict, won
+from tests.board import (
+    account_of,
+    alerted,
+    assigned,
+    cap,
+    changed,
+    closed,
+    scored,
+    sent,
+    taken_back,
+    verdict,
+    went,
+    won,
+)
 from tests.builders import accepted, minute, opened
 
 NOW = minute(250)
@@ -24,16 +36,8 @@ NASTY = ["[red]Bracket[/red] GmbH", "Escape \x1b[2J Ltd.", "株式会社" * 12, 
 
 
 def account(*events: Event, id: str = "acme", name: str | None = "Acme", arr: str = "12000.00") -> Account:
-    fields = folded(events)
-    facts = [fact for event in events if (fact := seen(event)) is not None]
-    return Account(
-        id,
-        name,
-        {"deal:crm:deal:1": Deal(0, won=True, order=(0, 0, "", ""), amount=arr, currency="EUR")},
-        {field.partition(":")[2]: one for field, one in fields.items() if isinstance(one, Handoff)},
-        {field.partition(":")[2]: one for field, one in fields.items() if isinstance(one, Alert)},
-        tuple(reversed(facts)),
-    )
+    deals = {"crm:deal:1": Deal(0, won=True, order=(0, 0, "", ""), amount=arr, currency="EUR")}
+    return account_of(*events, id=id, name=name, deals=deals)
 
 
 FULL = account(
@@ -46,6 +50,8 @@ FULL = account(
     sent("d-1", 3),
     won("1"),
     accepted(70, "deal-2"),
+    scored(caps=[cap(limit=57_000)]),
+    *(closed(day, 65_210) for day in range(8)),
 )
 
 
@@ -55,7 +61,7 @@ def listed(*accounts: Account, limit: int | None = None, fresh: Freshness = FRES
 
 @pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
 def test_whatever_an_account_is_called_the_screen_stays_in_its_columns(name: str) -> None:
-    named = account(changed(owner="o" * 200), id="x" * 200, name=name)
+    named = account(changed(owner="o" * 200), scored("na"), id="x" * 200, name=name)
     for text in (listed(named), screen.account_text(named, FRESH, UTC)):
         assert max(cell_len(line) for line in text.splitlines()) <= screen.WIDTH
         assert "\x1b" not in text
@@ -67,9 +73,42 @@ def test_a_name_in_brackets_is_shown_as_it_is() -> None:
 
 def test_the_list_says_in_words_when_who_and_how_much() -> None:
     text = " ".join(listed(account(changed(due=300), id="later"), FULL).split())
-    assert text.startswith("As of 13:10:00 UTC, 0.2 s behind the clock 1 breached, 1 due today, 0 others")
-    assert "BREACHED Acme Deal handoff deal-1 to ada today 10:00 EUR 12,000" in text
-    assert "due today Acme Deal handoff deal-1 to ada today 14:00" in text
+    assert text.startswith("As of 13:10:00 UTC, 0.2 s behind the clock 1 breached, 0 urgent, 1 due today, 0 others")
+    assert "BREACHED Acme ▲ Y Yellow ada today 10:00 EUR 12,000 acme 57.0 -8.2 Deal handoff deal-1 to ada is 3" in text
+    assert "due today Acme ada today 14:00 EUR 12,000 later Deal handoff deal-1 to ada is due in 50 min" in text
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        pytest.param([went("green", "red")], "FELL Acme ada EUR", id="fell, and its score is not known"),
+        pytest.param([scored("red"), went("green", "red")], "FELL Acme ■ R Red ada EUR", id="to red"),
+        pytest.param([scored(), went("green", "yellow")], "fell Acme ▲ Y Yellow ada EUR", id="to yellow"),
+        pytest.param([scored("green", caps=[cap()])], "CAPPED Acme ● G Green ada EUR", id="a cap that is urgent"),
+        pytest.param([scored(caps=[cap("NO_OWNER")])], "no owner Acme ▲ Y Yellow ada EUR", id="no owner"),
+        pytest.param(
+            [scored("na", caps=[cap()])],
+            "CAPPED Acme △ (Y) NA ada EUR 12,000 acme provisional 58.8",
+            id="hollow, where there is no band",
+        ),
+    ],
+)
+def test_a_band_is_shown_by_letter_word_and_shape(events: list[Event], words: str) -> None:
+    assert words in " ".join(listed(account(assigned("ada"), *events)).split())
+
+
+def test_what_is_urgent_stands_beside_what_is_breached_and_apart_from_the_rest() -> None:
+    text = listed(account(changed(due=300), id="later"), account(went("green", "red"), id="red"), FULL)
+    assert "1 breached, 1 urgent, 1 due today, 0 others" in text
+    below = text.splitlines()[5:]
+    starts = [line.split()[0] if line else "" for line in below if not line.startswith(" ")]
+    assert starts == ["BREACHED", "FELL", "", "due"]
+
+
+def test_the_json_of_a_row_for_the_sake_of_health_names_its_reasons() -> None:
+    [row] = screen.attention_json(attention([account(went("green", "red"))], NOW), FRESH, None, None)["rows"]
+    assert (row["group"], row["kind"], row["state"], row["reasons"]) == ("urgent", "health", "fell", ["FELL"])
+    assert (row["handoff"], row["leg"], row["due"], row["health"], row["owner"]) == (None, None, None, None, "nobody")
 
 
 def test_a_limit_says_how_many_more_there_are() -> None:
@@ -121,6 +160,7 @@ def test_an_account_shows_handoffs_clocks_alerts_deliveries_and_facts() -> None:
         "raised breached ada, eve delivered to ada at webhook, 3",
         "handoff.opened crm handoff deal-1 opened for ada",
         "contract.won crm deal crm:deal:1 won",
+        "Health ▲ Y Yellow 57.0, -8.2 in 7 days, coverage 75%; `steward explain acme` says why",
     ):
         assert words in text
 
@@ -128,6 +168,7 @@ def test_an_account_shows_handoffs_clocks_alerts_deliveries_and_facts() -> None:
 def test_an_account_of_which_little_is_known_says_so() -> None:
     text = screen.account_text(Account("acme"), FRESH, UTC)
     assert text.splitlines()[:2] == ["acme", "ARR none known"]
+    assert "Health: no score; `steward explain acme` says why" in text
     assert [line for line in text.splitlines() if line.startswith("No ")] == ["No handoffs.", "No alerts.", "No facts."]
 
 
@@ -151,20 +192,28 @@ def names(value: Any) -> Any:
             return None
 
 
+HEALTH = dict.fromkeys(["band", "colour", "provisional", "score", "over_7_days"])
 FRESHNESS = dict.fromkeys(["as_of", "clock", "behind_seconds", "silent", "simulated", "warnings"])
 
 
 def test_the_names_in_the_json_of_the_list_are_stable() -> None:
     answer = screen.attention_json(attention([FULL], NOW), FRESH, None, None)
-    row = ["account", "name", "group", "why", "owner", "due", "arr", "handoff", "kind", "leg", "state", "more"]
+    row = ["account", "name", "group", "why", "reasons", "owner", "due", "handoff", "kind", "leg", "state", "more"]
     assert names(answer) == {
         "freshness": FRESHNESS,
-        "counts": dict.fromkeys(["breached", "due_today", "others"]),
+        "counts": dict.fromkeys(["breached", "urgent", "due_today", "others"]),
         "currencies": [None],
         "why_empty": None,
-        "rows": [dict.fromkeys(row) | {"arr": [dict.fromkeys(["currency", "amount"])]}],
+        "rows": [dict.fromkeys(row) | {"arr": [dict.fromkeys(["currency", "amount"])], "health": HEALTH}],
     }
     assert answer["rows"][0]["due"] == "2026-03-02T10:00:00+00:00"
+    assert answer["rows"][0]["health"] == {
+        "band": "yellow",
+        "colour": "yellow",
+        "provisional": False,
+        "score": 57_000,
+        "over_7_days": -8_210,
+    }
     assert json.loads(json.dumps(answer)) == answer
 
 
@@ -174,7 +223,9 @@ def test_the_names_in_the_json_of_an_account_are_stable() -> None:
         "freshness": FRESHNESS,
         "account": None,
         "name": None,
+        "owner": None,
         "arr": [dict.fromkeys(["currency", "amount"])],
+        "health": HEALTH,
         "deals": [dict.fromkeys(["deal", "won", "amount", "currency"])],
         "handoffs": [
             dict.fromkeys(["handoff", "kind", "state", "owner", "sender", "opened", "accepted", "policy"])
