@@ -52,7 +52,7 @@ MEASURES: dict[str, Callable[[Contribution, float], str]] = {
     "two_way_contact": _days,
     "breadth": _people,
     "open_load": lambda _, weight: f"open tickets weigh {weight:g}",
-    "owner": lambda _, hours: f"unowned for {hours:.1f} working hours",
+    "owner": lambda _, hours: f"unowned for {hours:.1f} working hours" if hours else "an owner is named",
 }
 
 

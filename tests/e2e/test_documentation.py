@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow
-def test_the_readmes_shell_blocks_import_a_log_find_its_breach_and_go_live(
+def test_the_readmes_shell_blocks_import_a_log_find_its_breach_go_live_and_explain_a_score(
     noida: Server, redis_url: str, prefix: str, tmp_path: Path
 ) -> None:
     port = str(pick_port())
@@ -46,7 +46,7 @@ def test_the_readmes_shell_blocks_import_a_log_find_its_breach_and_go_live(
             start_new_session=True,
         )
     try:
-        code = shell.wait(180)
+        code = shell.wait(240)
     finally:
         os.killpg(shell.pid, signal.SIGKILL)  # the services that the script left in the background
     lines = said.read_text().splitlines()
@@ -56,6 +56,7 @@ def test_the_readmes_shell_blocks_import_a_log_find_its_breach_and_go_live(
     assert any(line.startswith("ok") and "policy" in line for line in lines)
     assert any("D-3" in line for line in lines)
     assert any("48,000" in line for line in lines)
+    assert any("raw score" in line for line in lines)
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:

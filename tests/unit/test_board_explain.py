@@ -91,6 +91,7 @@ def flat(account: Account, zone: str = "UTC") -> str:
         pytest.param(signal("breadth", value=3.0), "3 people heard of", id="people"),
         pytest.param(signal("open_load", value=10.0), "open tickets weigh 10", id="tickets"),
         pytest.param(signal("owner", value=3.52), "unowned for 3.5 working hours", id="no owner"),
+        pytest.param(signal("owner", value=0.0), "an owner is named", id="an owner"),
         pytest.param(signal("handoff", value=None), "a handoff at risk or late", id="a handoff in trouble"),
         pytest.param(signal("handoff", value=None, evidence=()), "no handoff at risk or late", id="none in trouble"),
         pytest.param(signal("nps", value=9.0), "9", id="of a kind that has no words yet"),

@@ -281,6 +281,18 @@ def test_a_flush_carries_a_bounded_number_of_keys_be_they_due_or_outdated(monkey
     assert watched.rests_on() == {(2, frozenset())}
 
 
+def test_a_turn_that_took_its_time_leaves_the_rest_to_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_module, "FIRE_SECONDS", -1.0)  # every turn has taken too long already
+    monkeypatch.setattr(partition_module, "FIRED_AT_ONCE", 4)
+    watched = Watched(has_looks=True)
+    watched.publish(2, since=61)
+    watched.tick(61)
+    flushes = watched.settle()
+    assert [len(keys) for keys in flushes if keys] == [4, 4, 4]
+    assert sorted(key for keys in flushes for key in keys) == sorted(KEYS)
+    assert watched.rests_on() == {(2, frozenset())}
+
+
 def test_many_keys_are_asked_a_bounded_number_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_module, "ASK_LIMIT", 5)
     watched = Watched()

@@ -16,6 +16,7 @@ from services.core.instants import MINUTE, SECOND, Instant, instant
 from services.core.outcome import DeadLetter, Drop, Reason
 from services.core.policy import Policies, PolicyMissing
 from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S
+from services.runtime import clock
 from services.runtime.engine.rounds import Rounds
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.timers import Timers
@@ -26,6 +27,8 @@ META = b"\x00meta"
 AHEAD_OF_ARRIVAL = 5 * MINUTE  # an event may be this much younger than its arrival: clocks differ
 MARK_AHEAD = 5 * SECOND
 FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
+FIRED_AT_ONCE = 100
+FIRE_SECONDS = 0.1  # a turn of the loop: events, heartbeats and other partitions wait for it
 ASK_LIMIT = 20_000  # keys asked in one turn of the loop whether they are outdated
 MARKS_KEPT = 600
 MESSAGE_LENGTH = 500
@@ -300,24 +303,35 @@ class Partition(Generic[S]):
 
         `overdue` afterwards: there may be more.
         """
-        keys = self._timers.pop(self._context.reached, FIRE_LIMIT - self._woken)
-        for key in keys:
-            self._wake(key, self._state[key])
-        if keys:
-            self._metrics.fired.labels(self._processor.name).inc(len(keys))
-        if self._woken < FIRE_LIMIT:
-            self._ask()
-        self.overdue = self._woken >= FIRE_LIMIT or self._rounds.left > 0
+        until = clock.elapsed() + FIRE_SECONDS
+        is_cut_short = self._fire_timers(until) or self._ask(until)
+        self.overdue = is_cut_short or self._rounds.left > 0
         if not self.changed:  # nothing for a flush to carry
             self._woken = 0
 
-    def _ask(self) -> None:
+    def _fire_timers(self, until: float) -> bool:
+        """Wake what is due; True where a bound was met before all of it."""
+        while self._woken < FIRE_LIMIT:
+            wanted = min(FIRED_AT_ONCE, FIRE_LIMIT - self._woken)
+            keys = self._timers.pop(self._context.reached, wanted)
+            for key in keys:
+                self._wake(key, self._state[key])
+            if keys:
+                self._metrics.fired.labels(self._processor.name).inc(len(keys))
+            if len(keys) < wanted:
+                return False
+            if clock.elapsed() > until:
+                return True
+        return True
+
+    def _ask(self, until: float) -> bool:
         for key in self._rounds.next(ASK_LIMIT):
             state = self._state.get(key)
             if state is not None and self._processor.outdated(state, self._context):
                 self._wake(key, state)
-                if self._woken >= FIRE_LIMIT:
-                    return
+                if self._woken >= FIRE_LIMIT or clock.elapsed() > until:
+                    return True
+        return False
 
     def _wake(self, key: str, state: S) -> None:
         self._woken += 1
