@@ -34,8 +34,8 @@ def summary(samples: Sequence[Sample]) -> dict[str, dict[str, Spread]]:
     """Median, least and greatest of each figure, by system."""
     return {
         system: {
-            "events_per_second": _spread([sample.rate for sample in samples if sample.system == system]),
-            "cpu_us_per_event": _spread([sample.cost for sample in samples if sample.system == system]),
+            "events_per_second": spread([sample.rate for sample in samples if sample.system == system]),
+            "cpu_us_per_event": spread([sample.cost for sample in samples if sample.system == system]),
         }
         for system in (OURS, STOCK, ALONE)
     }
@@ -90,7 +90,7 @@ def table(found: dict[str, dict[str, Spread]]) -> str:
     return "\n".join(rows)
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> Spread:
     return {"median": round(median(values), 1), "min": round(min(values), 1), "max": round(max(values), 1)}
 
 

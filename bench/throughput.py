@@ -18,6 +18,7 @@ from services.runtime.settings import Settings
 JVM = ("-XX:+UseSerialGC", "-Xms512m", "-Xmx512m")
 LEAST_EVENTS = 30_000  # of fewer, hardly any handoff is accepted: see work.py
 EVENTS = 40_000
+SAMPLES = 3
 
 NOTES = (
     """Both systems read the same topic of one Apache Kafka (full compiler; warmed by a run of the handoff processor

@@ -84,3 +84,11 @@ def dwells(standing: Standing, bands: Bands) -> Iterator[Instant]:
             yield under + bands.down
         if over is not None and now > place:
             yield over + bands.up
+
+
+def began(before: Standing, after: Standing) -> Instant | None:
+    """When the dwell began that took the band down or up; None where none did."""
+    if NA in {before.band, after.band} or before.band == after.band:
+        return None
+    was, now = ORDER.index(before.band), ORDER.index(after.band)
+    return before.under[now - 1] if now > was else before.over[now]

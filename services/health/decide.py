@@ -50,7 +50,7 @@ def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] 
     """Judge the account at `at`, after facts (`causes`) or because the rules or the sources changed; publish."""
     rules = frame.rules_at(at)
     if rules is None:  # a policy without health: nothing is scored until another is in force
-        return Step(structs.replace(state, wake=at + DAY))
+        return Step(structs.replace(state, wake=at + DAY, closes=0))
     about = About(frame.account, Judge(state.known, rules, frame.silent))
     verdict = about.judge.at(at)
     step = _stepped(state, verdict, about, causes, is_told=True)
@@ -71,7 +71,7 @@ def advance(state: Account, until: Instant, frame: Frame) -> Step:
 def _look(state: Account, at: Instant, frame: Frame) -> Step:
     rules = frame.rules_at(at)
     if rules is None:
-        return Step(structs.replace(state, wake=at + DAY))
+        return Step(structs.replace(state, wake=at + DAY, closes=0))
     about = About(frame.account, Judge(state.known, rules, frame.silent))
     events: list[Event] = []
     if rules.version == state.policy:
@@ -80,7 +80,7 @@ def _look(state: Account, at: Instant, frame: Frame) -> Step:
             state = step.state
             events += step.events
     verdict = about.judge.at(at)
-    is_closing = at >= state.closes
+    is_closing = 0 < state.closes <= at
     step = _stepped(state, verdict, about, (), is_told=is_closing)
     state = step.state
     events += step.events
@@ -173,7 +173,7 @@ def _stepped(
         events.append(change)
     forecast = outlook(standing, verdict, judge)
     if is_changed or is_told or abs(verdict.sum.raw - state.raw) >= SHOWN or _differs(forecast, state.outlook):
-        events.append(message.scored(about, verdict, standing, forecast))
+        events.append(message.scored(about, verdict, standing, forecast, causes))
         state = structs.replace(state, raw=verdict.sum.raw, outlook=forecast)
     after = structs.replace(
         state,
@@ -182,6 +182,7 @@ def _stepped(
         caps=codes,
         told=told,
         policy=rules.version,
+        ruled=state.ruled if state.policy in {0, rules.version} else at,
         silent=signals.fallen_silent(state.known, about.judge.silent),
         closes=state.closes or message.next_midnight(at, rules.zone),
     )
@@ -230,13 +231,19 @@ def _cause(state: Account, verdict: Verdict, standing: Standing, about: About, *
     if silent or state.silent:
         believed = Judge(state.known, rules, {}).at(verdict.at)
         as_if = bands.step(before, verdict.at, believed.score, believed.limit, rules.bands, is_na=believed.is_na)
-        is_same = as_if.band == before.band and {cap.code for cap in believed.caps} == state.caps.keys()
-        if is_same or silent != state.silent:
+        was = state.caps.keys()
+        changed = {cap.code for cap in verdict.caps} ^ was
+        is_anyway = bool(changed & ({cap.code for cap in believed.caps} ^ was))
+        if standing.band != before.band:
+            is_anyway |= as_if.band == standing.band
+        if silent != state.silent or not is_anyway:
             return "data"
     if {cap.code for cap in verdict.caps} != state.caps.keys():
         free = bands.step(before, verdict.at, verdict.sum.raw, score.FULL, rules.bands, is_na=verdict.is_na)
         if standing.band == before.band or free.band != standing.band:
             return "cap"
+    if bands.began(before, standing) == state.ruled:  # the dwell that ends now began with the version
+        return "policy"
     return "events" if has_facts else "decay"
 
 
@@ -248,6 +255,8 @@ def _armed(state: Account, verdict: Verdict, judge: Judge) -> Account:
     assert state.standing is not None  # noqa: S101  # it was just judged
     at = verdict.at
     wakes = [state.closes, *_appointments(state.standing, verdict, judge)]
+    if judge.is_fading(at):
+        wakes.append(at + SILENT_LOOK)
     for distance, speed in judge.margins(verdict):
         wakes.append(at + max(LOOK_LEAST, round(distance / speed * DAY)))
     return structs.replace(state, wake=min(wake for wake in wakes if wake > at))
@@ -255,10 +264,7 @@ def _armed(state: Account, verdict: Verdict, judge: Judge) -> Account:
 
 def _appointments(standing: Standing, verdict: Verdict, judge: Judge) -> list[Instant]:
     at = verdict.at
-    found = [*judge.appointments(at), *(one for one in bands.dwells(standing, judge.rules.bands) if one > at)]
-    if judge.silent:
-        found.append(at + SILENT_LOOK)
-    return found
+    return [*judge.appointments(at), *(one for one in bands.dwells(standing, judge.rules.bands) if one > at)]
 
 
 def outlook(standing: Standing, verdict: Verdict, judge: Judge) -> tuple[Band, Instant] | None:

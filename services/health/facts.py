@@ -79,7 +79,7 @@ def take(known: Known, event: Event, arrived: Instant, applied: Instant, rules: 
         changes |= told(known, event, at, rules)
     if "tenures" in changes:
         areas.add("ownership")
-    if "contacts" in changes:
+    if getattr(event.data, "contact", None) is not None:
         areas.add("engagement")
     return Taken(_with(known, changes | _fed(known, areas, event.source)), fate)
 
@@ -187,7 +187,10 @@ def _contact(known: Known, contact: str | None, mention: Mention) -> Changes:
         return {}
     contacts = {**known.contacts, contact: mention}
     if len(contacts) > CONTACTS_KEPT:
-        del contacts[min(contacts, key=lambda one: contacts[one])]
+        least = min(contacts, key=lambda one: contacts[one])
+        if least == contact:
+            return {}
+        del contacts[least]
     return {"contacts": contacts}
 
 

@@ -41,9 +41,13 @@ class Shift:
 
 
 def scored(
-    about: About, verdict: Verdict, standing: Standing, outlook: tuple[out.Band, Instant] | None
+    about: About,
+    verdict: Verdict,
+    standing: Standing,
+    outlook: tuple[out.Band, Instant] | None,
+    causes: Iterable[Mention],
 ) -> out.HealthScored:
-    """The score with every reason for it."""
+    """The score with every reason for it. `causes`: the facts that came, and may have changed nothing but reasons."""
     rules, at = about.judge.rules, verdict.at
     lines = tuple(_contribution(about, line, at) for line in verdict.sum.lines)
     ages = [line.at for line in lines if line.at is not None]
@@ -75,7 +79,8 @@ def scored(
         outlook=None if outlook is None else out.Outlook(band=outlook[0], at=moment(outlook[1])),
         policy=rules.version,
     )
-    name = _hash(about.account, "scored", str(at), str(verdict.sum.raw), str(rules.version))
+    came = [part for mention in causes for part in (mention.source, mention.id)]
+    name = _hash(about.account, "scored", str(at), str(verdict.sum.raw), str(rules.version), *about.judge.silent, *came)
     return out.HealthScored(**_envelope(about, name, at), data=data)
 
 

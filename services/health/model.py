@@ -134,7 +134,8 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
     """The state of an account.
 
     `at`: when its score was last looked at. `wake`: when to look again. `closes`: the next end of a day. `caps`: since
-    when each holds. `raw`, `coverage`, `outlook`: as last published. `silent`: sources of it that had fallen silent.
+    when each holds. `raw`, `outlook`: as last published. `policy`: the version it was judged by, `ruled`: since when,
+    where it was judged by another before. `silent`: sources of it that had fallen silent.
     """
 
     known: Known = Known()
@@ -147,4 +148,5 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
     raw: int = 0
     outlook: tuple[Band, Instant] | None = None
     policy: int = 0
+    ruled: Instant = 0
     silent: tuple[str, ...] = ()

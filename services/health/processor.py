@@ -15,10 +15,11 @@ from services.core.processor import CLOCK_ALONE, NEVER, Context, Decision, Due, 
 from services.core.states import States
 from services.health import decide, facts, signals
 from services.health.decide import Frame
-from services.health.model import Account, Mention, What
+from services.health.model import Account, Known, Mention, What
 from services.health.policy import Rules, compile_health
 
 CAUSES_KEPT = 8
+NOTHING = Known()
 
 
 class HealthProcessor:
@@ -31,6 +32,7 @@ class HealthProcessor:
 
     def __init__(self) -> None:
         self._compiled: dict[int, Rules | None] = {}
+        self._oldest: Rules | None = None
         self._states = States(self.name, self.version, Account)
 
     def empty(self) -> Account:
@@ -43,7 +45,8 @@ class HealthProcessor:
         state, events = step.state, step.events
         known, fates, causes = state.known, list[tuple[Fact, Fate]](), list[Mention]()
         for fact in batch:
-            rules = self._rules(context.policies, instant(fact.event.time))
+            # What happened before there were rules of health is read by the first of them, so that it is not lost.
+            rules = self._rules(context.policies, instant(fact.event.time)) or self._first(context.policies)
             if rules is None:
                 fates.append((fact, Drop(Reason.POLICY)))
                 continue
@@ -54,7 +57,7 @@ class HealthProcessor:
                 causes.append(_mention(fact.event))
             known = taken.known
         if known is state.known:
-            return Decision(state if known.oldest is not None else None, _outputs(events), fates)
+            return Decision(None if known == NOTHING else state, _outputs(events), fates)
         state = structs.replace(state, known=known)
         if context.at > NEVER:
             settled = decide.settle(state, context.at, frame, sorted(causes, reverse=True)[:CAUSES_KEPT])
@@ -95,17 +98,26 @@ class HealthProcessor:
         return Frame(key, lambda at: self._rules(context.policies, at), context.silent)
 
     def _rules(self, policies: Policies, at: Instant) -> Rules | None:
-        """The rules in force at an instant. What sums are made of follows the first version for ever."""
+        """The rules in force at an instant, where its policy has any."""
         try:
             policy = policies.in_force(at)
         except PolicyMissing:
             return None
         if policy.version not in self._compiled:
-            rules, first = compile_health(policy), compile_health(policies.in_force(NEVER))
+            rules, first = compile_health(policy), self._first(policies)
             if rules is not None and first is not None:
+                # What sums are made of follows the first version for ever: another half-life would mix in one sum.
                 rules = replace(rules, short=first.short, long=first.long)
             self._compiled[policy.version] = rules
         return self._compiled[policy.version]
+
+    def _first(self, policies: Policies) -> Rules | None:
+        """The rules of the first version that has any."""
+        if self._oldest is None:
+            activated = (policies.versions.get(version) for _, version in policies.activations)
+            first = next((policy for policy in activated if policy is not None and policy.health is not None), None)
+            self._oldest = None if first is None else compile_health(first)
+        return self._oldest
 
 
 def _outputs(events: Iterable[Event]) -> list[Output]:

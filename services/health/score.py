@@ -9,7 +9,7 @@ from services.core.instants import HOUR, Instant
 from services.health import signals
 from services.health.model import Known
 from services.health.policy import Place, Profile, Resolve, Rules
-from services.health.signals import BREACHED, Course, Reading, Silent
+from services.health.signals import BREACHED, FADES, Course, Reading, Silent
 
 FULL = 100_000
 PLACES = 9  # of shares: weights such as a third do not sum to what people expect of them
@@ -25,11 +25,12 @@ class Line(Struct, frozen=True, gc=False):
 
 
 class Sum(Struct, frozen=True, gc=False):
-    """Prior and lines together."""
+    """Prior and lines together. `groups`: each one's sum of trust · score, sum of trust, and number of signals."""
 
     lines: list[Line]
     raw: int
     coverage: float
+    groups: dict[str, tuple[float, float, int]]
 
 
 class Cap(Struct, frozen=True, gc=False):
@@ -68,11 +69,13 @@ class Verdict(Struct, frozen=True, gc=False):
 class Judge:
     """Judges one account at any instant, for as long as no fact comes."""
 
-    __slots__ = ("_begins", "_breached", "_urgent", "course", "known", "resolved", "rules", "silent")
+    __slots__ = ("_begins", "_breached", "_faded", "_urgent", "course", "known", "resolved", "rules", "silent")
 
     def __init__(self, known: Known, rules: Rules, silent: Silent) -> None:
         self.known, self.rules = known, rules
-        self.silent = silent if signals.fallen_silent(known, silent) else {}
+        unheard = signals.fallen_silent(known, silent)
+        self.silent = silent if unheard else {}
+        self._faded = [silent[source] + FADES for source in unheard]
         self.course = Course(known, rules)
         self.resolved = next((one for one in rules.resolve if not lacking(self.course, one)), rules.resolve[-1])
         self._begins = _ownerless(self.course, rules)
@@ -115,7 +118,7 @@ class Judge:
             yield Cap("NO_OWNER", milli(caps.no_owner.limit), self._begins)
         if caps.handoff_breach and self._breached:
             yield Cap("HANDOFF_BREACH", milli(caps.handoff_breach.limit), self._breached[0].at)
-        if (weak := caps.weak_link) and (group := _weak(self.rules, profile, total)):
+        if (weak := caps.weak_link) and (group := weak_link(self.rules, profile, total)):
             yield Cap("WEAK_LINK", milli(weak.limit), None, group)
         if caps.thin_data and total.coverage < caps.thin_data.coverage:
             yield Cap("THIN_DATA", milli(caps.thin_data.limit))
@@ -127,7 +130,7 @@ class Judge:
     def appointments(self, at: Instant) -> list[Instant]:
         """The known instants after `at` at which score, caps or doubts jump by themselves."""
         rules, known = self.rules, self.known
-        found = self.course.jumps(at)
+        found = [*self.course.jumps(at), *self._faded]
         if known.oldest is not None:
             found.append(known.oldest + rules.age)
         if rules.caps.sev1_open:
@@ -136,6 +139,10 @@ class Judge:
         if self._begins is not None:
             found.append(self._begins)
         return [instant for instant in found if instant > at]
+
+    def is_fading(self, at: Instant) -> bool:
+        """Is a silent source believed less and less?"""
+        return any(at < end for end in self._faded)
 
     def margins(self, verdict: Verdict) -> Iterator[tuple[float, float]]:
         """(distance in milli-points, speed limit in milli-points a day) of whatever may cross a limit by drifting."""
@@ -152,10 +159,9 @@ class Judge:
             for limit in (*bands.falls, *bands.rises):
                 yield abs(raw - limit), speed
         if rules.caps.weak_link and own:
-            for group, (score, _) in groups(profile, verdict.sum).items():
+            for group, (scores, trusts, _) in verdict.sum.groups.items():
                 if group in own and profile.groups[group] >= rules.caps.weak_link.weight:
-                    trust = sum(line.trust for line in verdict.sum.lines if line.place.group == group)
-                    yield abs(score - rules.caps.weak_link.below) * 1_000, own[group] / trust
+                    yield abs(scores / trusts - rules.caps.weak_link.below) * 1_000, own[group] / trusts
 
 
 def milli(points: float) -> int:
@@ -168,15 +174,19 @@ def milli(points: float) -> int:
 def combine(prior: float, measured: Iterable[tuple[Place, Reading | None, float]]) -> Sum:
     """Lines, raw score and coverage of what was measured: (place, reading, trust)."""
     lines, raw, coverage = [], milli(prior), 0.0
+    found: dict[str, tuple[float, float, int]] = {}
     for place, reading, trust in measured:
-        points = 0
+        points, (scores, trusts, count) = 0, found.get(place.group, (0.0, 0.0, 0))
         if reading is not None:
             share = place.weight * trust
             points = round(1_000 * share * (reading[1] - prior))
             raw += points
             coverage += share
+            scores += trust * reading[1]
+            trusts += trust
+        found[place.group] = scores, trusts, count + 1
         lines.append(Line(place, reading, trust, points))
-    return Sum(lines, min(max(raw, 0), FULL), round(coverage, PLACES))
+    return Sum(lines, min(max(raw, 0), FULL), round(coverage, PLACES), found)
 
 
 def lacking(course: Course, wanted: Resolve) -> list[str]:
@@ -191,33 +201,17 @@ def lacking(course: Course, wanted: Resolve) -> list[str]:
     ]
 
 
-def groups(profile: Profile, total: Sum) -> dict[str, tuple[float, float]]:
-    """Each group's (score, trust): means over its signals, the score's weighted by trust, (0, 0) without any."""
-    found = dict.fromkeys(profile.groups, (0.0, 0.0, 0))
-    for line in total.lines:
-        score, trust, count = found[line.place.group]
-        if line.reading is not None:
-            score, trust = score + line.trust * line.reading[1], trust + line.trust
-        found[line.place.group] = score, trust, count + 1
-    return {
-        group: (score / trust if trust else 0.0, round(trust / count, PLACES))
-        for group, (score, trust, count) in found.items()
-    }
-
-
-def _weak(rules: Rules, profile: Profile, total: Sum) -> str | None:
+def weak_link(rules: Rules, profile: Profile, total: Sum) -> str | None:
     """The first group that is heavy and trusted, and scores too low."""
     weak = rules.caps.weak_link
     if weak is None:
         return None
-    return next(
-        (
-            group
-            for group, (score, trust) in groups(profile, total).items()
-            if score < weak.below and trust >= weak.trust and profile.groups[group] >= weak.weight
-        ),
-        None,
-    )
+    for group, (scores, trusts, count) in total.groups.items():
+        if not trusts or profile.groups[group] < weak.weight or round(trusts / count, PLACES) < weak.trust:
+            continue
+        if scores / trusts < weak.below:
+            return group
+    return None
 
 
 def _ownerless(course: Course, rules: Rules) -> Instant | None:
