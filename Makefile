@@ -40,7 +40,7 @@ types: $(DEV)  ## mypy, strict
 kafka: $(RUNTIME)  ## start an Apache Kafka (Java and, the first time, Maven)
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m services.runtime.embedded.apache $(ARGS))
 
-bench: $(RUNTIME)  ## measure throughput, latency and recovery
+bench: $(RUNTIME)  ## measure throughput and the health step; ARGS=latency measures that
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench $(ARGS))
 
 lock: $(DEV)  ## make both lock files again; ARGS=--upgrade takes newer versions

@@ -298,3 +298,10 @@ def read(records: Iterable[tuple[str, str | bytes, bytes | None]]) -> dict[str, 
             place = "changes" if kind_of(event) == "health.changed" else "closings"
         getattr(told, place).append(event)
     return found
+
+
+def versions(records: Iterable[tuple[str, str | bytes, bytes | None]]) -> dict[int, Json]:
+    """The published policy documents by version, out of the same records."""
+    events = [json.loads(value) for topic, _, value in records if topic.endswith("cs.policy") and value]
+    documents = [rules(event) for event in events if kind_of(event) == "policy.published"]
+    return {document["version"]: document for document in documents}

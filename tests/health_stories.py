@@ -40,8 +40,8 @@ FULL_GROUPS = {
 def document(version: int = 1, **changes: Any) -> Json:
     """A policy under which every band can be reached with what is measured; `changes` replace parts of `health`.
 
-    Falls take no band down here but under SUDDEN: a score is compared with those at the looks of the last hours, and
-    the oracle knows it at every instant.
+    Falls take no band down here but under SUDDEN, which remembers all scores: a fall counts from those at the looks of
+    some hours, and the oracle knows the score at every instant.
     """
     health: Json = {
         "prior": 60,
@@ -128,7 +128,7 @@ SUDDEN = document(
     groups={"support": ["open_load"]},
     profiles={"whole": {"groups": {"support": 100}}},
     resolve=[{"profile": "whole"}],
-    bands=BANDS | {"fall": 10, "up_hours": 12},
+    bands=BANDS | {"fall": 10, "fall_hours": 2000, "up_hours": 12},
     provisional={"coverage": 0.5, "days": 0},
 )
 ABROAD = LIVELY | {

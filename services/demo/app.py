@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,24 +15,26 @@ from rich.console import Console
 from schemas.renewals import SALE
 from schemas.sources import SYSTEM_OF_RECORD
 from services.core.errors import OperatorError
-from services.core.instants import MINUTE
-from services.demo import company, effects, receiver, story
-from services.demo.driver import Driver, SimulatedTime
-from services.demo.effects import Outcome
-from services.demo.listed import breached, needs
+from services.core.instants import HOUR, MINUTE
+from services.demo import company, effects, export, listed, receiver, scores, story
+from services.demo.driver import Awaited, Driver, SimulatedTime
+from services.demo.effects import Effect, Outcome
+from services.demo.scores import Scores
 from services.demo.screen import WIDTH, Arrival, Screen
 from services.demo.stack import PROCESSES, Stack, started
 from services.handoff import report
 from services.handoff.app import read_policy
 from services.ingest import clock as marks
 from services.ingest import importer, sources
-from services.runtime import clock, log
+from services.ingest.model import account_of
+from services.runtime import clock, kafka, log
 
 READY_SECONDS, WITHHELD_READY_SECONDS = 45.0, 15.0
 WAIT_SECONDS, WITHHELD_WAIT_SECONDS = 10.0, 5.0  # for an effect
 LOOK_SECONDS, ARRIVALS_SECONDS, LINGER_SECONDS = 0.25, 0.05, 1.0
 CLOSE_SECONDS = 5.0
-BEFORE = 30 * MINUTE  # before the first morning's work the clock stands here
+BEFORE = 30 * MINUTE  # before the first morning's work the live days begin
+WEEKEND_STEP = 12 * HOUR
 DONE, MISSING, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -92,8 +95,13 @@ class Demo:
         self._agreed = company.agreement(self._policy)
         self._posts = story.posts(self._agreed)
         self._effects = effects.expected(self._agreed)
-        self._time = SimulatedTime(self._agreed.calendar.add(self._agreed.start, 1) - BEFORE)
+        self._turns = scores.expected(self._agreed)
+        self._morning = self._agreed.calendar.add(self._agreed.start, 1) - BEFORE
+        self._scores = Scores(self._morning)
+        self._time = SimulatedTime(self._agreed.eve)
         self._screen = Screen(console, self._agreed, lambda: self._time.at, len(self._effects))
+        # Without rules it would refuse to start.
+        self._without = wishes.without if self._agreed.health else wishes.without | {"health"}
 
     async def run(self) -> tuple[int, list[Outcome]]:
         """The exit code and what was seen: 0 when every effect was, 1 when not, 130 when a person ended it before."""
@@ -105,7 +113,7 @@ class Demo:
             arrivals = self._wishes.log or folder / "receiver.jsonl"
             async with receiver.receiving(arrivals) as url:
                 self._screen.say("Starting broker, Redis and services ...")
-                with started(folder, policy, url, self._wishes.without) as stack:
+                with started(folder, policy, url, self._without) as stack:
                     async with self._ticking(stack):
                         return await self._shown(stack, folder, arrivals)
 
@@ -125,12 +133,14 @@ class Demo:
             await _closed(ticking)
 
     async def _shown(self, stack: Stack, folder: Path, arrivals: Path) -> tuple[int, list[Outcome]]:
-        driver = Driver(self._agreed, self._time, self._screen.news, stack, arrivals, self._patience, self._stopping)
+        lacking = partial(self._lacking, arrivals)
+        driver = Driver(self._agreed, self._time, self._screen.news, stack, lacking, self._patience, self._stopping)
         async with self._watching(stack, driver, arrivals):
             outcomes = [await self._past(stack, folder)]
             if not self._stopping.is_set() and "clock" not in self._wishes.without:
+                outcomes += await self._weekend(stack, driver)
                 with self._screen.shown():
-                    await driver.tell(self._posts, self._effects, story.ends(self._agreed))
+                    await driver.tell(self._posts, [*self._effects, *self._turns], story.ends(self._agreed))
             if self._stopping.is_set():
                 self._screen.say("Stopped; nothing is left behind.")
                 return INTERRUPTED, []
@@ -147,6 +157,15 @@ class Demo:
                 await self._linger(stack, driver)
         return DONE, outcomes
 
+    def _lacking(self, arrivals: Path, wanted: Sequence[Awaited]) -> list[Awaited]:
+        """Those that have not come yet."""
+        arrived = effects.first(receiver.entries(arrivals))
+        return [
+            one
+            for one in wanted
+            if (one.told not in arrived if isinstance(one, Effect) else self._scores.first(one) is None)
+        ]
+
     # -- the past ------------------------------------------------------------------------------------------------
 
     async def _past(self, stack: Stack, folder: Path) -> Outcome:
@@ -157,6 +176,7 @@ class Demo:
         nothing = Outcome("history", sentence, seen=False)
         await sources.register(stack.settings, company.CRM, 10, SYSTEM_OF_RECORD)
         await sources.register(stack.settings, company.BILLING, 50)
+        await sources.register(stack.settings, company.DESK, 50)
         if "clock" in self._wishes.without:
             self._screen.say("Without a clock no run is named and nothing becomes due: there is nothing to show.")
             return nothing
@@ -181,14 +201,33 @@ class Demo:
 
     async def _imported(self, stack: Stack, folder: Path, sold: list[company.Sale]) -> str:
         """Import the history; what became of it, in words."""
-        export, mapping = company.write(folder, self._agreed, sold)
+        file, mapping = export.write(folder, self._agreed, sold)
         try:
             summary = await importer.import_file(
-                stack.settings, export, mapping, report=lambda _: None, stopping=self._stopping
+                stack.settings, file, mapping, report=lambda _: None, stopping=self._stopping
             )
         except OperatorError as error:
             return f"The history could not be imported: {error}"
         return f"Imported {company.HISTORY_DAYS} days of {summary.accounts} accounts: {summary.sentence}."
+
+    async def _weekend(self, stack: Stack, driver: Driver) -> list[Outcome]:
+        """Let the clock pass to the first morning; whether everybody was scored at the end of its last day."""
+        if untold := scores.untold(self._agreed):
+            self._screen.say(untold)
+        await driver.advance(self._morning, WEEKEND_STEP)
+        if self._agreed.health is None:
+            return []
+        whole, deadline = len(company.companies()), clock.elapsed() + self._patience
+        while True:
+            found, unsure = scores.closed(self._scores, self._morning)
+            if found == whole or clock.elapsed() > deadline or self._stopping.is_set():
+                break
+            stack.check()
+            await asyncio.sleep(LOOK_SECONDS)
+        fallen = scores.fallen(self._scores.past)
+        self._screen.say(f"A weekend passes: {fallen} customers fall a band because nobody is in touch.")
+        sentence = f"each of the {whole} customers has a score, {unsure} of them a provisional one"
+        return [Outcome("scores", sentence, seen=found == whole)]
 
     # -- the present ---------------------------------------------------------------------------------------------
 
@@ -199,6 +238,7 @@ class Demo:
         tasks = [
             asyncio.create_task(self._alerts(driver, arrivals, over)),
             asyncio.create_task(self._attention(stack, over)),
+            asyncio.create_task(self._turned(stack, over)),
         ]
         try:
             yield
@@ -221,40 +261,71 @@ class Demo:
     async def _attention(self, stack: Stack, over: asyncio.Event) -> None:
         while not over.is_set():
             try:
-                self._screen.needs, self._screen.trouble = await needs(stack.settings, self._agreed), ""
+                found = await listed.needs(stack.settings, self._agreed)
+                self._screen.needs, self._screen.trouble = found, ""
             except OperatorError as error:
                 self._screen.trouble = str(error)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _turned(self, stack: Stack, over: asyncio.Event) -> None:
+        """Follow what becomes of scores."""
+        names = {account_of(one.home): one.name for one in (*company.companies(), story.NEWCOMER)}
+        await kafka.ensure_topics(stack.settings, {topic.name: topic.config for topic in scores.TOPICS})
+        shown = 0
+        async with kafka.follow(stack.settings, scores.TOPICS) as topics:
+            while not over.is_set():
+                records, read = await topics.fresh(), clock.now()
+                for record in records:
+                    self._scores.take(record.topic, record.value or b"", read)
+                for turned in self._scores.changes[shown:]:
+                    shown += 1
+                    self._screen.turned(
+                        turned.at, names.get(turned.account, turned.account), scores.told(turned.change)
+                    )
+                await asyncio.sleep(ARRIVALS_SECONDS)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     async def _judged(self, stack: Stack, driver: Driver, arrivals: Path) -> list[Outcome]:
         wanted = len(self._posts)
         posted = f"all {wanted} requests were answered as they should be, the forged one with 401"
-        listed = await self._listed(stack)
+        shown = await self._listed(stack)
         entries = receiver.entries(arrivals)
         extra = effects.surplus(self._effects, entries)
         nothing_else = f"nothing else arrived{': ' if extra else ''}{'; '.join(extra)}"
+        told = [
+            *effects.judged(self._effects, entries, driver.caused),
+            *scores.judged(self._turns, self._scores, driver.caused),
+        ]
         return [
             Outcome("requests", posted, seen=len(driver.answered) == wanted),
-            *effects.judged(self._effects, entries, driver.caused),
-            listed,
+            *told,
+            *shown,
             Outcome("nothing-else", nothing_else, seen=not extra),
         ]
 
-    async def _listed(self, stack: Stack) -> Outcome:
-        """Whether the attention list shows what nobody has accepted, and nothing else."""
+    async def _listed(self, stack: Stack) -> list[Outcome]:
+        """Whether the attention list shows as breached what nobody accepted and nothing else, and why a band fell."""
         right = story.open_ones(self._agreed)
-        sentence = f"the attention list shows as breached exactly {', '.join(sorted(right))}"
-        deadline = clock.elapsed() + self._patience
+        falling = {turn.company.name for turn in self._turns if turn.at is not None}
+        breached, fell, deadline = set[str](), dict[str, str](), clock.elapsed() + self._patience
         while True:
             with suppress(OperatorError):
-                if breached(await needs(stack.settings, self._agreed)) == right:
-                    return Outcome("attention", sentence, seen=True)
-            if clock.elapsed() > deadline or self._stopping.is_set():
-                return Outcome("attention", sentence, seen=False)
+                found = await listed.needs(stack.settings, self._agreed)
+                breached, fell = listed.breached(found), listed.fell(found)
+            if (breached == right and falling <= fell.keys()) or clock.elapsed() > deadline or self._stopping.is_set():
+                break
             stack.check()
             await asyncio.sleep(LOOK_SECONDS)
+        sentence = f"the attention list shows as breached exactly {', '.join(sorted(right))}"
+        shown = {name: f" ({fell[name].partition(': ')[0].lower()})" if name in fell else "" for name in falling}
+        return [
+            Outcome("attention", sentence, seen=breached == right),
+            *(
+                Outcome(f"{name.lower()}-listed", f"the attention list shows {name} and why{why}", seen=bool(why))
+                for name, why in shown.items()
+            ),
+        ]
 
     async def _linger(self, stack: Stack, driver: Driver) -> None:
         settings = stack.settings

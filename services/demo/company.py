@@ -1,26 +1,24 @@
 """The company of the demo: its people, customers and half a year of sales, the same in every run."""
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from itertools import product
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from schemas.policies import PersonRule, Policy
+from schemas.policies import HealthRules, PersonRule, Policy
 from schemas.renewals import SALE, handoff_of
 from services.core.errors import OperatorError
 from services.core.instants import DAY, HOUR, Instant, instant, moment
 from services.core.worktime import Calendar, StageOffsets, calendar_hours, stage_offsets
 
-CRM, BILLING = "hubspot", "billing"  # the sources; the CRM is the system of record
+CRM, BILLING, DESK = "hubspot", "billing", "desk"  # the sources; the CRM is the system of record
 CURRENCY = "EUR"
 
 HISTORY_DAYS = 180
 SALES = 300  # in the history
 QUIET_DAYS = 4  # before the live days: whatever history breached is then long over
+EVE = 54 * HOUR  # before the live days: on Friday evening the history ends and is imported, and a weekend passes
 IN_TIME = 0.88
 FORGOTTEN = (171, 236)  # sales that nobody ever took over: the list of those that need somebody is never empty
 
@@ -36,6 +34,7 @@ PEOPLE: dict[str, PersonRule] = {
 OWNERS = ("ada", "ben", "chloe", "dev")
 SELLERS = ("sven", "tara", "uma")
 CAST = ("Northwind", "Acme", "Initech", "Tyrell", "Globex", "Umbra", "Hooli", "Vandelay", "Stark", "Wonka")
+FADING, TROUBLED = "Cyberdyne", "Oceanic"  # nobody talks to it; it has a ticket
 STEMS = (
     "Alder", "Birch", "Cobalt", "Delta", "Ember", "Fjord", "Granite", "Haven", "Iris", "Juniper",
     "Kestrel", "Lumen", "Meridian", "Nimbus", "Orchard", "Pioneer", "Quarry", "Ridge", "Summit",
@@ -45,36 +44,24 @@ TRADES = ("Foods", "Freight", "Health", "Labs", "Legal", "Media", "Motors", "Pap
 FIRST_COMPANY, FIRST_DEAL = 40_001, 7_000_001
 MONDAY = datetime(2025, 6, 2)  # noqa: DTZ001  # a local date; the calendar's zone makes it an instant
 
-COLUMNS = ("record", "company", "name", "deal", "amount", "seller", "owner", "at")
-MAP = f"""\
-source: {CRM}
-format: csv
-account: {{home: "{CRM}:company:{{company}}", create: true}}
-id: "{{file}}:{{row}}"
-facts:
-  - when: {{record: company}}
-    type: account.upserted
-    time: "{{at}}"
-    data: {{name: "{{name}}"}}
-  - when: {{record: won}}
-    type: contract.won
-    time: "{{at}}"
-    data: {{home: "{CRM}:deal:{{deal}}", amount: "{{amount}}", currency: {CURRENCY}, seller: "{{seller}}", owner: "{{owner}}"}}
-  - when: {{record: accepted}}
-    type: handoff.accepted
-    time: "{{at}}"
-    data: {{handoff: "{CRM}:deal:{{deal}}/{SALE}", owner: "{{owner}}"}}
-"""  # noqa: E501  # a document
-
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How fast a sale is to be taken over, in whose working time. `start` is the first midnight of the live days."""
+    """How fast a sale is to be taken over, in whose working time, and how health is scored, if it is.
+
+    `start` is the first midnight of the live days.
+    """
 
     calendar: Calendar
     target: int
     stages: StageOffsets
     start: Instant
+    health: HealthRules | None
+
+    @property
+    def eve(self) -> Instant:
+        """When the history ends."""
+        return self.start - EVE
 
     def at(self, quarters: float) -> Instant:
         """The instant after so many quarters of the target have been worked in the live days."""
@@ -91,6 +78,10 @@ class Company:
 
     number: int
     name: str
+
+    @property
+    def home(self) -> str:
+        return f"{CRM}:company:{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +122,20 @@ def agreement(policy: Policy) -> Agreement:
     rule = policy.calendars[name]
     calendar = calendar_hours(rule.zone, rule.week, rule.holidays, name=name, version=policy.version)
     target = round(leg.hours * HOUR)
-    return Agreement(calendar, target, stage_offsets(target), instant(MONDAY.replace(tzinfo=ZoneInfo(rule.zone))))
+    start = instant(MONDAY.replace(tzinfo=ZoneInfo(rule.zone)))
+    return Agreement(calendar, target, stage_offsets(target), start, policy.health)
 
 
 def companies() -> list[Company]:
-    """Every customer of the history; the cast of the live days comes first."""
-    names = [*CAST, *(f"{stem} {trade}" for trade, stem in product(TRADES, STEMS))]
+    """Every customer of the history; those who buy in the live days come first, two others of whom they tell last."""
+    others = [f"{stem} {trade}" for trade, stem in product(TRADES, STEMS)]
+    names = [*CAST, *others[:-2], FADING, TROUBLED]
     return [Company(FIRST_COMPANY + number, name) for number, name in enumerate(names)]
+
+
+def customer(name: str) -> Company:
+    """The customer of the history with this name."""
+    return next(company for company in companies() if company.name == name)
 
 
 def history(agreed: Agreement) -> list[Sale]:
@@ -150,13 +148,13 @@ def history(agreed: Agreement) -> list[Sale]:
 
 def _sale(agreed: Agreement, number: int, company: Company, earliest: Instant) -> Sale:
     name = f"sale {number}"
-    won = agreed.calendar.add(earliest, 1 + round(_share(name, "won") * HOUR))
-    amount = 3_000 + 500 * round(_share(name, "amount") * 90)
-    owner = OWNERS[round(_share(name, "owner") * 1_000) % len(OWNERS)]
+    won = agreed.calendar.add(earliest, 1 + round(share(name, "won") * HOUR))
+    amount = 3_000 + 500 * round(share(name, "amount") * 90)
+    owner = OWNERS[round(share(name, "owner") * 1_000) % len(OWNERS)]
     if number in FORGOTTEN:
         return Sale(FIRST_DEAL + number, company, owner, amount, won, None)
-    is_in_time = _share(name, "in time") < IN_TIME
-    worked = _share(name, "worked") * 0.9 + 0.05 if is_in_time else 1.1 + _share(name, "worked")
+    is_in_time = share(name, "in time") < IN_TIME
+    worked = share(name, "worked") * 0.9 + 0.05 if is_in_time else 1.1 + share(name, "worked")
     return Sale(
         FIRST_DEAL + number, company, owner, amount, won, agreed.calendar.add(won, round(agreed.target * worked))
     )
@@ -167,29 +165,6 @@ def breaches(agreed: Agreement, sales: list[Sale]) -> int:
     return sum(sale.accepted is None or sale.accepted > agreed.calendar.add(sale.won, agreed.target) for sale in sales)
 
 
-def write(folder: Path, agreed: Agreement, sales: list[Sale]) -> tuple[Path, Path]:
-    """Write the CRM's export of the history and its map; answers both paths."""
-    export, mapping = folder / "crm-export.csv", folder / "crm-export.yaml"
-    mapping.write_text(MAP)
-    with export.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(COLUMNS)
-        begin = moment(agreed.start) - timedelta(days=HISTORY_DAYS)
-        for company in companies():
-            rows.writerow(("company", company.number, company.name, "", "", "", "", begin.isoformat()))
-        for number, sale in enumerate(sales):
-            rows.writerows(_rows(sale, SELLERS[number % len(SELLERS)]))
-    return export, mapping
-
-
-def _rows(sale: Sale, seller: str) -> Iterator[tuple[object, ...]]:
-    company, owner = sale.company, sale.owner
-    won = moment(sale.won).isoformat()
-    yield "won", company.number, company.name, sale.deal, sale.amount, seller, owner, won
-    if sale.accepted is not None:
-        yield "accepted", company.number, company.name, sale.deal, "", "", owner, moment(sale.accepted).isoformat()
-
-
-def _share(name: str, what: str) -> float:
+def share(name: str, what: str) -> float:
     """A number in [0, 1) that depends on nothing but the names."""
     return int.from_bytes(blake2b(f"{name} {what}".encode(), digest_size=4).digest()) / (1 << 32)

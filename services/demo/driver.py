@@ -4,23 +4,22 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
 
 from services.core.errors import OperatorError
-from services.core.instants import Instant
-from services.demo import effects as judge
+from services.core.instants import HOUR, Instant
 from services.demo.company import Agreement
 from services.demo.effects import Effect
-from services.demo.receiver import entries
+from services.demo.scores import Turn
 from services.demo.stack import Stack
 from services.demo.story import Post
 from services.demo.vendors import PATHS
 from services.runtime import clock
 
 TICK_SECONDS = 0.1
-STEPS = 6  # in a quarter of the target: ten minutes where that is an hour
+STEPS = 4  # in a quarter of the target: fifteen minutes where that is an hour
+NIGHT_STEP = 2 * HOUR  # while nobody works
 MARK_SECONDS = 10.0
 RESEND_SECONDS = 0.1
 LOOK_SECONDS = 0.03
@@ -28,6 +27,8 @@ LOOK_SECONDS = 0.03
 ANSWER_SECONDS, IMPATIENCE_SECONDS = 5.0, 0.3
 ACCEPTED, UNAUTHORIZED = 202, 401
 SHOWN = 200  # characters of an answer that was not expected
+
+Awaited = Effect | Turn
 
 
 class ClockStands(OperatorError):
@@ -62,7 +63,8 @@ class SimulatedTime:
 
 
 class Driver:
-    """One telling of the story; `log` is the receiver's, `patience` how many seconds an effect may take.
+    """One telling of the story. `lacking`: those of some effects that have not come; `patience`: the seconds that each
+    may take.
 
     `caused` is when each cause was there, by the wall clock: a request acknowledged, or the mark begun that made
     something due. `answered` are the requests that were answered as they should be.
@@ -74,7 +76,7 @@ class Driver:
         time: SimulatedTime,
         news: Callable[[str], None],
         stack: Stack,
-        log: Path,
+        lacking: Callable[[Sequence[Awaited]], Sequence[Awaited]],
         patience: float,
         stopping: asyncio.Event,
     ) -> None:
@@ -84,12 +86,12 @@ class Driver:
         self._time = time
         self._news = news
         self._stack = stack
-        self._log = log
+        self._lacking = lacking
         self._stopping = stopping
         self._answer_seconds = ANSWER_SECONDS
         self._effect_seconds = patience
 
-    async def tell(self, posts: Sequence[Post], effects: Sequence[Effect], until: Instant) -> None:
+    async def tell(self, posts: Sequence[Post], effects: Sequence[Awaited], until: Instant) -> None:
         """Everything up to an instant, in order of time. Raises ClockStands and what `check` of the stack raises."""
         requests: Mapping[Instant, Post] = {post.at: post for post in posts}
         async with ClientSession(timeout=ClientTimeout(total=10.0), trust_env=False) as session:
@@ -104,18 +106,19 @@ class Driver:
                 await self._seen([effect for effect in effects if effect.cause == at])
         await self.advance(until)
 
-    async def advance(self, to: Instant) -> None:
-        """Move the clock there in steps of working time: nights and weekends pass at once."""
+    async def advance(self, to: Instant, longest: int = NIGHT_STEP) -> None:
+        """Move the clock there in steps of working time; where nobody works, in the longest steps."""
         while self._time.at < to and not self._stopping.is_set():
             begun = clock.elapsed()
-            await self.step(to)
+            await self.step(to, longest)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), max(0.0, TICK_SECONDS - clock.elapsed() + begun))
 
-    async def step(self, most: Instant | None = None) -> None:
+    async def step(self, most: Instant | None = None, longest: int = NIGHT_STEP) -> None:
         """Move the clock by one step, or less. Raises ClockStands and what `check` of the stack raises."""
         self._stack.check()
-        following = self._agreed.calendar.add(self._time.at, max(1, self._agreed.target // 4 // STEPS))
+        worked = self._agreed.calendar.add(self._time.at, max(1, self._agreed.target // 4 // STEPS))
+        following = min(worked, self._time.at + longest)
         await self._time.move(following if most is None else min(most, following))
 
     async def _send(self, session: ClientSession, post: Post) -> bool:
@@ -151,13 +154,13 @@ class Driver:
             return f"{ACCEPTED}, but refused: {refused[0]}" if refused else str(ACCEPTED)
         return str(UNAUTHORIZED) if answer.status == UNAUTHORIZED else f"{answer.status} {text[:SHOWN]}"
 
-    async def _seen(self, wanted: Sequence[Effect]) -> None:
-        """Hold the clock until the receiver has all of them, or for as long as that may take."""
-        missing = {effect.told for effect in wanted}
+    async def _seen(self, wanted: Sequence[Awaited]) -> None:
+        """Hold the clock until all of them have come, or for as long as that may take."""
+        missing = wanted
         deadline = clock.elapsed() + self._effect_seconds
         while missing and clock.elapsed() < deadline and not self._stopping.is_set():
             self._stack.check()
             await asyncio.sleep(LOOK_SECONDS)
-            missing -= judge.first(entries(self._log)).keys()
+            missing = self._lacking(missing)
         if missing:
             self._effect_seconds = IMPATIENCE_SECONDS

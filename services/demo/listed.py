@@ -47,8 +47,9 @@ def _need(row: board.Row, at: Instant, zone: tzinfo) -> Need:
     amounts = ", ".join(worth_of(str(amount), currency) for currency, amount in row.arr.items())
     # Of a row's items only the most urgent is shown; a handoff is one, health another.
     if item.kind == HEALTH and row.health is not None:
-        since = moment(row.health.since).astimezone(zone)
-        when = f"{WORDS[row.health.band]} {tenths(row.health.score)}, since {since:%a %d %b %H:%M}"
+        when = f"{WORDS[row.health.band]} {tenths(row.health.score)}"
+        if FELL in item.reasons:
+            when += f", since {moment(row.health.since).astimezone(zone):%a %H:%M}"
         return Need(row.name or row.account, item.state, when, item.owner, amounts, item.reasons, item.why)
     return Need(row.name or row.account, STATES[item.group], _when(item.due, at), item.owner, amounts)
 

@@ -41,6 +41,8 @@ class Need:
     when: str
     owner: str
     worth: str
+    reasons: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ class Screen:
             label, _, text, seconds = self._told(arrival)
             recipient = str(arrival.entry.data.get("recipient", "?"))
             self.say(f"{self._clock(arrival.at)}    -> {recipient:<6} {label:<10}  {text}  {seconds}".rstrip())
+
+    def turned(self, at: Instant, account: str, text: str) -> None:
+        """The band of an account has changed, or a cap of its score began or ended."""
+        if self._news:  # a change by an event bears the time of the mark before it
+            at = max(at, self._news[-1][0])
+        self._news.append((at, f"{account}: {text}"))
+        if not self._is_live:
+            self.say(f"{self._clock(at)}    ** {account}: {text}")
 
     def attention(self) -> None:
         """The list as it is now; on a terminal it stands in the picture anyway."""

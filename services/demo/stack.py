@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from services.core.errors import OperatorError
 from services.core.instants import SECOND
 from services.demo import receiver, vendors
-from services.demo.company import BILLING, CRM
+from services.demo.company import BILLING, CRM, DESK
 from services.demo.effects import GRACE
 from services.runtime import clock
 from services.runtime.embedded.broker import start_broker
@@ -31,6 +31,7 @@ PROCESSES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "ingest": (("ingest", "serve"),),
     "identity": (("identity",),),
     "handoff": (("handoff",),),
+    "health": (("health",),),
     "alerting": (("alerting-case",), ("alerting-desk",)),
     "view": (("view", "serve"),),
 }
@@ -126,7 +127,11 @@ def _settings(folder: Path, policy: Path, kafka: str, redis: str, alert_url: str
         ingest_host=HOST,
         ingest_port=port,
         public_url=f"http://{HOST}:{port}",
-        source_secrets={CRM: (SecretStr(vendors.CRM_SECRET),), BILLING: (SecretStr(vendors.BILLING_SECRET),)},
+        source_secrets={
+            CRM: (SecretStr(vendors.CRM_SECRET),),
+            BILLING: (SecretStr(vendors.BILLING_SECRET),),
+            DESK: (SecretStr(vendors.DESK_SECRET),),
+        },
         mappings=mappings,
         alert_url=alert_url,
         alert_secrets=(SecretStr(receiver.SECRET),),

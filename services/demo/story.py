@@ -8,15 +8,19 @@ from services.demo.company import (
     BILLING,
     CRM,
     CURRENCY,
+    DESK,
     FIRST_COMPANY,
     FIRST_DEAL,
     SALES,
+    TROUBLED,
     Agreement,
     Company,
     Sale,
     companies,
+    customer,
     history,
 )
+from services.demo.contacts import ticket_of
 from services.demo.vendors import (
     Item,
     Request,
@@ -24,6 +28,8 @@ from services.demo.vendors import (
     company_named,
     deal_changed,
     deal_linked,
+    graded,
+    solved,
     valued,
 )
 
@@ -53,6 +59,7 @@ class Plot:
 NORTHWIND, ACME, INITECH, TYRELL = range(4)
 NEWCOMER = Company(FIRST_COMPANY + 900, "Quantum Forge")  # the CRM creates it in the live days
 CREATED = 8.9
+RAISED, SOLVED = 2.9, 11.1  # when the desk finds a ticket to be of severity 1, and when it solves it
 FORGED = 2.6  # when a stranger claims that Northwind was accepted
 REDELIVERED = (0, 6)  # deals whose sale HubSpot delivers twice
 PLOTS: tuple[Plot, ...] = (
@@ -104,13 +111,12 @@ def live(agreed: Agreement) -> list[Live]:
     found = []
     for number, plot in enumerate(PLOTS):
         company = NEWCOMER if plot.company is None else known[plot.company]
-        won, accepted = _at(agreed, plot.won), _at(agreed, plot.accepted)
-        assert won is not None  # noqa: S101  # a plot without a sale is none
+        won, accepted = _at(agreed, plot.won), _if_ever(agreed, plot.accepted)
         sale = Sale(FIRST_DEAL + SALES + number, company, plot.owner, plot.amount * 1_000, won, accepted)
-        late = _at(agreed, plot.heard)
+        late = _if_ever(agreed, plot.heard)
         heard = accepted + SENT_AFTER if late is None and accepted is not None else late
         said = None if plot.valued is None else (won + 15 * 60 * SECOND, plot.valued * 1_000)
-        found.append(Live(sale, heard, _at(agreed, plot.linked), said))
+        found.append(Live(sale, heard, _if_ever(agreed, plot.linked), said))
     return found
 
 
@@ -127,10 +133,11 @@ def open_ones(agreed: Agreement) -> set[str]:
 
 def posts(agreed: Agreement) -> list[Post]:
     """Every request of the live days, in order of time; no two at the same instant."""
-    found = [_creation(agreed.at(CREATED) // SECOND * SECOND)]
+    found = [_creation(_at(agreed, CREATED))]
     for number, one in enumerate(live(agreed)):
         found += _posts(one, is_redelivered=number in REDELIVERED)
-    found.append(_forgery(live(agreed)[NORTHWIND].sale, agreed.at(FORGED) // SECOND * SECOND))
+    found.append(_forgery(live(agreed)[NORTHWIND].sale, _at(agreed, FORGED)))
+    found += ticket_posts(agreed)
     return sorted(found, key=lambda post: post.at)
 
 
@@ -165,6 +172,19 @@ def _posts(one: Live, *, is_redelivered: bool) -> Iterator[Post]:
         )
 
 
+def ticket_posts(agreed: Agreement) -> tuple[Post, Post]:
+    """The desk's two requests: a ticket, open for days, is found to be of severity 1; it is solved."""
+    company, sent = customer(TROUBLED), (_at(agreed, RAISED), _at(agreed, SOLVED))
+    ticket = ticket_of(company)
+    said = graded(company.home, ticket, 1, sent[0] - SENT_AFTER), solved(company.home, ticket, sent[1] - SENT_AFTER)
+    news = f"its ticket {ticket} is of severity 1, as the desk says now", f"the desk has solved ticket {ticket}"
+    first, last = (
+        Post(at, Request(DESK, [item]), f"{company.name}: {text}")
+        for at, item, text in zip(sent, said, news, strict=True)
+    )
+    return first, last
+
+
 def _creation(at: Instant) -> Post:
     number, name = NEWCOMER.number, NEWCOMER.name
     # HubSpot sends what changed before what was created, as it likes.
@@ -178,5 +198,9 @@ def _forgery(sale: Sale, at: Instant) -> Post:
     return Post(at, Request(CRM, [item], "a stranger's"), news)
 
 
-def _at(agreed: Agreement, quarters: float | None) -> Instant | None:
-    return None if quarters is None else agreed.at(quarters) // SECOND * SECOND
+def _at(agreed: Agreement, quarters: float) -> Instant:
+    return agreed.at(quarters) // SECOND * SECOND
+
+
+def _if_ever(agreed: Agreement, quarters: float | None) -> Instant | None:
+    return None if quarters is None else _at(agreed, quarters)

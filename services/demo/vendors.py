@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 from schemas.renewals import SALE
 from services.core.instants import Instant, moment
-from services.demo.company import BILLING, CRM, CURRENCY
+from services.demo.company import BILLING, CRM, CURRENCY, DESK
 
 # They guard nothing but one showing on this machine.
 CRM_SECRET = "3f0c-demo-app-secret-of-the-crm"  # noqa: S105
 BILLING_SECRET = "6b1d-demo-token-of-the-billing-system"  # noqa: S105
+DESK_SECRET = "a44c-demo-token-of-the-help-desk"  # noqa: S105
+TOKENS = {BILLING: BILLING_SECRET, DESK: DESK_SECRET}
 STRANGER = "not-the-secret-of-the-crm"
 
-PATHS = {CRM: f"/v1/webhooks/hubspot/{CRM}", BILLING: "/v1/events"}
+PATHS = {CRM: f"/v1/webhooks/hubspot/{CRM}", BILLING: "/v1/events", DESK: "/v1/events"}
 MAP = f"""\
 source: {CRM}
 vendor: hubspot
@@ -66,8 +68,8 @@ class Request:
 
     def headers(self, url: str, at: Instant) -> dict[str, str]:
         """The headers of this request when it is sent at `at`."""
-        if self.source == BILLING:
-            token = BILLING_SECRET if self.by == "its own" else STRANGER
+        if self.source in TOKENS:
+            token = TOKENS[self.source] if self.by == "its own" else STRANGER
             return {"Content-Type": "application/cloudevents+json", "Authorization": f"Bearer {token}"}
         timestamp = str(at // 1_000)
         signed = b"".join([b"POST", url.encode(), self.body, timestamp.encode()])
@@ -112,15 +114,31 @@ def company_named(company: int, name: str, at: Instant) -> Item:
 
 def valued(home: str, amount: int, at: Instant) -> Item:
     """The billing system's word on what a deal is worth a year, as a CloudEvent."""
+    name = f"contract-{home.rpartition(':')[2]}-{at}"
+    data = {"home": home, "amount": f"{amount}.00", "currency": CURRENCY}
+    return _event(BILLING, name, "contract.valued", home, at, data)
+
+
+def graded(home: str, ticket: str, severity: int, at: Instant) -> Item:
+    """The help desk says how bad a ticket is now, as a CloudEvent about the customer in whose home it is."""
+    return _event(DESK, f"{ticket}-{at}", "ticket.updated", home, at, {"ticket": ticket, "severity": severity})
+
+
+def solved(home: str, ticket: str, at: Instant) -> Item:
+    """The help desk says that a ticket is solved, as a CloudEvent."""
+    return _event(DESK, f"{ticket}-{at}", "ticket.solved", home, at, {"ticket": ticket})
+
+
+def _event(source: str, id: str, kind: str, home: str, at: Instant, data: Mapping[str, object]) -> Item:
     return {
         "specversion": "1.0",
-        "id": f"contract-{home.rpartition(':')[2]}-{at}",
-        "source": BILLING,
-        "type": "steward.contract.valued.v1",
+        "id": id,
+        "source": source,
+        "type": f"steward.{kind}.v1",
         "subject": home,
         "time": moment(at).isoformat(),
         "datacontenttype": "application/json",
-        "data": {"home": home, "amount": f"{amount}.00", "currency": CURRENCY},
+        "data": data,
     }
 
 

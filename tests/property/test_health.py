@@ -151,7 +151,7 @@ def same_times(found: Sequence[tuple[datetime, Any]], expected: Sequence[tuple[d
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lives())
 def test_looks_find_every_crossing_to_the_second(told: tuple[str, Plan]) -> None:
     name, plan = told
@@ -195,7 +195,7 @@ def test_changes_follow_one_another_add_up_and_name_a_cause(told: tuple[str, Pla
 # ---------------------------------------------------------------- clocks that leap, and restarts
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lives(), st.lists(st.integers(0, 32 * DAY * 60), max_size=30), st.data())
 def test_a_clock_that_leaps_and_one_that_restarts_anywhere_say_the_same(
     told: tuple[str, Plan], stops: list[int], data: st.DataObject
@@ -220,7 +220,7 @@ def test_a_clock_that_leaps_and_one_that_restarts_anywhere_say_the_same(
     assert stopping.scored == leaping.scored
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lives())
 def test_every_local_day_is_closed_once_with_the_score_of_its_midnight(told: tuple[str, Plan]) -> None:
     name, plan = told
@@ -245,7 +245,7 @@ def test_every_local_day_is_closed_once_with_the_score_of_its_midnight(told: tup
 Heard = dict[str, int]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(same_time(), st.dictionaries(st.sampled_from(["crm", "desk", "fax"]), st.integers(-30 * 60, 0), min_size=1))
 def test_silent_sources_outdate_the_accounts_they_fed_and_their_word_fades(
     told: tuple[str, list[list[Json]], datetime], heard: Heard
@@ -282,7 +282,7 @@ def causes(events: Iterable[Event]) -> set[str]:
     return {event.data.cause for event in events if isinstance(event, HealthChanged)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(same_time(), st.sampled_from(["plain", "steep", "lively", "sudden", "abroad"]), st.integers(1, 5 * DAY))
 def test_another_version_of_the_policy_outdates_every_account_and_is_the_cause(
     told: tuple[str, list[list[Json]], datetime], later: str, minutes: int

@@ -1,5 +1,6 @@
 """The story of the demo: the same in every run, told by what its vendors would send, judged by the agreement alone."""
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from schemas.policies import Policy
 from schemas.renewals import SALE
 from services.core.errors import OperatorError
 from services.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, moment
-from services.demo import company, effects, story, vendors
+from services.demo import company, contacts, effects, export, scores, story, vendors
 from services.demo.company import Agreement
 from services.demo.story import Post
 from services.handoff.app import read_policy
@@ -40,16 +41,19 @@ def test_two_tellings_are_the_same_to_the_byte(policy: Policy, tmp_path: Path) -
     for name in ("one", "other"):
         agreed, folder = company.agreement(policy), tmp_path / name
         folder.mkdir()
-        export, mapping = company.write(folder, agreed, company.history(agreed))
+        rows, mapping = export.write(folder, agreed, company.history(agreed))
         posts = [(post.at, post.news, post.request.body) for post in story.posts(agreed)]
-        tellings.append((export.read_bytes(), mapping.read_bytes(), posts, effects.expected(agreed)))
+        expected = (effects.expected(agreed), scores.expected(agreed))
+        tellings.append((rows.read_bytes(), mapping.read_bytes(), posts, expected))
     assert tellings[0] == tellings[1]
 
 
 def test_nothing_of_it_depends_on_the_wall_clock(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = effects.expected(company.agreement(policy))
+    agreed = company.agreement(policy)
+    before = effects.expected(agreed), scores.expected(agreed), contacts.talked(agreed)
     monkeypatch.setattr(clock, "now", lambda: 0)
-    assert effects.expected(company.agreement(policy)) == before
+    agreed = company.agreement(policy)
+    assert (effects.expected(agreed), scores.expected(agreed), contacts.talked(agreed)) == before
 
 
 def test_every_message_of_the_live_days(agreed: Agreement) -> None:
@@ -79,8 +83,23 @@ def test_every_message_of_the_live_days(agreed: Agreement) -> None:
     ]
 
 
+def test_every_turn_of_a_score_in_the_live_days(agreed: Agreement) -> None:
+    said = [f"{agreed.local(turn.cause):%a %H:%M} {turn.name}, {turn.why}" for turn in scores.expected(agreed)]
+    assert said == [
+        "Mon 11:54 oceanic-ticket-cap, cap",
+        "Mon 13:31 northwind-breach-cap, cap",
+        "Mon 14:01 acme-breach-cap, cap",
+        "Mon 14:36 acme-breach-cap-ends, cap",
+        "Mon 23:31 cyberdyne-falls, decay",
+        "Tue 09:54 quantum-forge-provisional, events",
+        "Tue 12:06 oceanic-ticket-cap-ends, cap",
+        "Tue 13:19 tyrell-breach-cap, cap",
+        "Tue 13:48 tyrell-breach-cap-ends, cap",
+    ]
+
+
 def test_names_of_effects_are_unique(agreed: Agreement) -> None:
-    names = [effect.name for effect in effects.expected(agreed)]
+    names = [effect.name for effect in effects.expected(agreed)] + [turn.name for turn in scores.expected(agreed)]
     assert len(set(names)) == len(names)
 
 
@@ -91,13 +110,36 @@ def test_history_is_half_a_year_of_two_hundred_accounts_and_long_over_when_the_l
     assert len({sale.company for sale in sold}) == 200
     assert 170 < (agreed.start - sold[0].won) / DAY <= 180
     ended = [agreed.calendar.add(sale.won, agreed.stages.passed_200) for sale in sold]
-    assert max(ended) < agreed.start - DAY
-    assert max(sale.accepted for sale in sold if sale.accepted) < agreed.start - DAY
+    assert max(ended) < agreed.eve
+    assert max(sale.accepted for sale in sold if sale.accepted) < agreed.eve
+
+
+def test_customers_and_the_company_were_in_touch_in_many_ways(agreed: Agreement) -> None:
+    talked, tickets = contacts.talked(agreed), contacts.tickets(agreed)
+    assert 3_000 < len(talked) + len(tickets) < 6_000
+    numbers = Counter(contact.company.name for contact in talked)
+    assert 5 < 200 - len(numbers) < 25  # nothing was ever noted of them
+    assert sum(number > 90 for number in numbers.values()) >= 3  # daily use
+    whom = {name: {one.whom for one in talked if one.company.name == name} for name in numbers}
+    assert {len(people) for people in whom.values()} == {1, 2, 3}
+    assert {one.direction for one in talked} == {"inbound", "outbound", "mutual"}
+    assert {ticket.severity for ticket in tickets} == {1, 2, 3, 4}
+    assert 2 < sum(ticket.solved is None for ticket in tickets) < 15
+    assert [ticket for ticket in tickets if ticket.solved is None and ticket.severity == 1] == []
+
+
+def test_all_contact_lies_in_the_half_year_that_is_imported(agreed: Agreement) -> None:
+    tickets = contacts.tickets(agreed)
+    times = [contact.at for contact in contacts.talked(agreed)] + [ticket.opened for ticket in tickets]
+    assert agreed.start - company.HISTORY_DAYS * DAY < min(times)
+    assert max(times) < agreed.eve
+    assert [ticket for ticket in tickets if ticket.solved is not None and not ticket.opened < ticket.solved] == []
 
 
 def test_no_two_things_happen_at_once_or_so_near_that_their_order_would_not_be_sure(agreed: Agreement) -> None:
     posts = [post.at for post in story.posts(agreed)]
-    moments = sorted({*posts, *(effect.cause for effect in effects.expected(agreed))})
+    turns = {turn.cause for turn in scores.expected(agreed)}
+    moments = sorted({*posts, *turns, *(effect.cause for effect in effects.expected(agreed))})
     assert len(set(posts)) == len(posts)
     assert min(later - earlier for earlier, later in pairwise(moments)) >= MINUTE
 
@@ -176,6 +218,12 @@ def test_a_policy_whose_sales_have_no_single_clock_is_refused_in_one_sentence(po
     handoffs = {kind: rule for kind, rule in policy.handoffs.items() if kind != SALE}
     with pytest.raises(OperatorError, match="sale_to_onboarding has 0 legs in this policy"):
         company.agreement(policy.model_copy(update={"handoffs": handoffs}))
+
+
+def test_a_policy_without_rules_of_health_tells_of_no_score_and_says_so(policy: Policy) -> None:
+    agreed = company.agreement(policy.model_copy(update={"health": None}))
+    assert scores.expected(agreed) == []
+    assert scores.untold(agreed) == "This policy has no rules of health, so nothing is scored."
 
 
 def test_instants_are_whole_seconds_because_hubspot_counts_milliseconds(agreed: Agreement) -> None:
