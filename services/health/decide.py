@@ -4,6 +4,7 @@ Between two facts the score is a function of time. A look finds the exact instan
 it, and arms the next one where nothing can have crossed before.
 """
 
+import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,10 +41,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The state of an account after a step in time, and what to publish."""
+    """The state of an account after steps in time, what to publish, and how to say its score where that is worth it.
+
+    Of several scores only the last is read by anybody, and to say one costs more than all the rest of a step.
+    """
 
     state: Account
     events: tuple[Event, ...] = ()
+    score: Callable[[], HealthScored] | None = None
 
 
 def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] = ()) -> Step:
@@ -51,44 +56,50 @@ def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] 
     rules = frame.rules_at(at)
     if rules is None:  # a policy without health: nothing is scored until another is in force
         return Step(structs.replace(state, wake=at + DAY, closes=0))
-    about = About(frame.account, Judge(state.known, rules, frame.silent))
+    about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=bool(state.imports)))
     verdict = about.judge.at(at)
     step = _stepped(state, verdict, about, causes, is_told=True)
-    return Step(_armed(step.state, verdict, about.judge), step.events)
+    return dataclasses.replace(step, state=_armed(step.state, verdict, about.judge))
 
 
 def advance(state: Account, until: Instant, frame: Frame) -> Step:
-    """Every look that is due by `until`, one after the other. The last score is the one worth publishing."""
-    events: list[Event] = []
-    while state.standing is not None and state.wake <= until:
-        step = _look(state, state.wake, frame)
-        state = step.state
-        events += step.events
-    last = next((event for event in reversed(events) if isinstance(event, HealthScored)), None)
-    return Step(state, tuple(event for event in events if event is last or not isinstance(event, HealthScored)))
+    """Every look that is due by `until`, one after the other."""
+    step = Step(state)
+    while step.state.standing is not None and step.state.wake <= until:
+        step = _after(step, _look(step.state, step.state.wake, frame))
+    return step
+
+
+def _after(earlier: Step, later: Step) -> Step:
+    return Step(later.state, (*earlier.events, *later.events), later.score or earlier.score)
 
 
 def _look(state: Account, at: Instant, frame: Frame) -> Step:
     rules = frame.rules_at(at)
     if rules is None:
         return Step(structs.replace(state, wake=at + DAY, closes=0))
-    about = About(frame.account, Judge(state.known, rules, frame.silent))
-    events: list[Event] = []
+    about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=bool(state.imports)))
+    step = Step(state)
     if rules.version == state.policy:
         for verdict in _crossed(state, at, about.judge):
-            step = _stepped(state, verdict, about, ())
-            state = step.state
-            events += step.events
+            step = _after(step, _stepped(step.state, verdict, about, ()))
     verdict = about.judge.at(at)
     is_closing = 0 < state.closes <= at
-    step = _stepped(state, verdict, about, (), is_told=is_closing)
-    state = step.state
-    events += step.events
-    if is_closing and state.standing is not None:
-        events.append(message.closed(about, verdict, state.standing))
-        known = facts.kept(state.known, at)
-        state = structs.replace(state, known=known, closes=message.next_midnight(at, rules.zone))
-    return Step(_armed(state, verdict, about.judge), tuple(events))
+    step = _after(step, _stepped(step.state, verdict, about, (), is_told=is_closing))
+    if is_closing:
+        step = _closed(step, verdict, about)
+    return dataclasses.replace(step, state=_armed(step.state, verdict, about.judge))
+
+
+def _closed(step: Step, verdict: Verdict, about: About) -> Step:
+    """With the closing of the day that ends now."""
+    state, zone = step.state, about.judge.rules.zone
+    assert state.standing is not None  # noqa: S101  # it was just judged
+    closing = message.closed(about, verdict, state.standing)
+    known, closes = facts.kept(state.known, verdict.at), message.next_midnight(verdict.at, zone)
+    return dataclasses.replace(
+        step, state=structs.replace(state, known=known, closes=closes), events=(*step.events, closing)
+    )
 
 
 # ---------------------------------------------------------------- crossings
@@ -171,9 +182,9 @@ def _stepped(
         shift = _shift(state, verdict, standing, about, causes)
         change, told = message.changed(about, verdict, before, standing, told, shift)
         events.append(change)
-    forecast = outlook(standing, verdict, judge)
+    forecast, say = outlook(standing, verdict, judge), None
     if is_changed or is_told or abs(verdict.sum.raw - state.raw) >= SHOWN or _differs(forecast, state.outlook):
-        events.append(message.scored(about, verdict, standing, forecast, causes))
+        say = partial(message.scored, about, verdict, standing, forecast, causes)
         state = structs.replace(state, raw=verdict.sum.raw, outlook=forecast)
     after = structs.replace(
         state,
@@ -186,7 +197,7 @@ def _stepped(
         silent=signals.fallen_silent(state.known, about.judge.silent),
         closes=state.closes or message.next_midnight(at, rules.zone),
     )
-    return Step(after, tuple(events))
+    return Step(after, tuple(events), say)
 
 
 def _dated(verdict: Verdict, state: Account) -> Verdict:
@@ -229,7 +240,7 @@ def _cause(state: Account, verdict: Verdict, standing: Standing, about: About, *
         return "policy"
     silent = signals.fallen_silent(state.known, about.judge.silent)
     if silent or state.silent:
-        believed = Judge(state.known, rules, {}).at(verdict.at)
+        believed = Judge(state.known, rules, {}, is_importing=verdict.is_importing).at(verdict.at)
         as_if = bands.step(before, verdict.at, believed.score, believed.limit, rules.bands, is_na=believed.is_na)
         was = state.caps.keys()
         changed = {cap.code for cap in verdict.caps} ^ was

@@ -143,6 +143,8 @@ def _doubts(about: About, verdict: Verdict) -> Iterator[str]:
         yield (
             f"there is evidence for {verdict.sum.coverage:.0%} of what counts, and a band needs {rules.coverage:.0%}"
         )
+    if verdict.is_importing:
+        yield "an import that tells of the account is under way"
     if verdict.is_young:
         days = max(verdict.at - (known.oldest or verdict.at), 0) // DAY
         yield f"the account has been known for {days} days, and a band needs {rules.age / DAY:g}"

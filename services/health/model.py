@@ -135,7 +135,8 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
 
     `at`: when its score was last looked at. `wake`: when to look again. `closes`: the next end of a day. `caps`: since
     when each holds. `raw`, `outlook`: as last published. `policy`: the version it was judged by, `ruled`: since when,
-    where it was judged by another before. `silent`: sources of it that had fallen silent.
+    where it was judged by another before. `silent`: sources of it that had fallen silent. `imports`: open imports that
+    tell of it, and had begun to before it had a band; with when to ask whether they are over.
     """
 
     known: Known = Known()
@@ -150,3 +151,4 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
     policy: int = 0
     ruled: Instant = 0
     silent: tuple[str, ...] = ()
+    imports: dict[str, Instant] = {}

@@ -1,19 +1,18 @@
 """The health processor: accounts as keyed state; facts and handoffs in; scores, changes and closings out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from msgspec import structs
 
 from schemas.envelope import Event
-from schemas.health import HealthScored
 from schemas.topics import ACCOUNTS, HANDOFFS, HEALTH, HEALTH_CHANGES, INTERACTIONS, OWNERSHIP, RENEWALS, Topic
 from services.core.instants import Instant, instant
 from services.core.outcome import Drop, Fate, Reason
 from services.core.policy import Policies, PolicyMissing
 from services.core.processor import CLOCK_ALONE, NEVER, Context, Decision, Due, Effect, Fact, Output
 from services.core.states import States
-from services.health import decide, facts, signals
+from services.health import bands, decide, facts, signals
 from services.health.decide import Frame
 from services.health.model import Account, Known, Mention, What
 from services.health.policy import Rules, compile_health
@@ -42,7 +41,7 @@ class HealthProcessor:
         frame = self._frame(key, context)
         # What time alone did comes first: it was true before these facts were known.
         step = decide.advance(state, context.at, frame)
-        state, events = step.state, step.events
+        state = step.state
         known, fates, causes = state.known, list[tuple[Fact, Fate]](), list[Mention]()
         for fact in batch:
             # What happened before there were rules of health is read by the first of them, so that it is not lost.
@@ -56,27 +55,28 @@ class HealthProcessor:
             if taken.known is not known:
                 causes.append(_mention(fact.event))
             known = taken.known
+        state = _importing(state, {fact.event.run for fact in batch if fact.event.run is not None}, context)
         if known is state.known:
-            return Decision(None if known == NOTHING else state, _outputs(events), fates)
+            return Decision(None if known == NOTHING else state, _outputs(step), fates)
         state = structs.replace(state, known=known)
         if context.at > NEVER:
             settled = decide.settle(state, context.at, frame, sorted(causes, reverse=True)[:CAUSES_KEPT])
-            # Of two scores in one decision only the last is read by anybody.
-            events = (*(event for event in events if not isinstance(event, HealthScored)), *settled.events)
-            state = settled.state
-        return Decision(state, _outputs(events), fates)
+            return Decision(settled.state, _outputs(step, settled), fates)
+        return Decision(state, _outputs(step), fates)
 
     def due(self, key: str, state: Account, context: Context) -> Decision[Account]:
         frame = self._frame(key, context)
         step = decide.advance(state, context.at, frame)
-        if step.state.standing is None or self.outdated(step.state, context):
-            settled = decide.settle(step.state, context.at, frame)
-            earlier = (event for event in step.events if not isinstance(event, HealthScored))
-            step = decide.Step(settled.state, (*earlier, *settled.events))
-        return Decision(step.state, _outputs(step.events))
+        state = _importing(step.state, set(), context)
+        is_over = bool(step.state.imports) and not state.imports
+        if state.standing is None or is_over or self.outdated(state, context):
+            # What the import told becomes a band only now.
+            settled = decide.settle(state, context.at, frame, state.known.latest if is_over else ())
+            return Decision(settled.state, _outputs(step, settled))
+        return Decision(state, _outputs(step))
 
     def dues(self, state: Account) -> Sequence[Due]:
-        return (Due(state.wake, CLOCK_ALONE),)
+        return (Due(state.wake, CLOCK_ALONE), *(Due(at, run) for run, at in state.imports.items()))
 
     def outdated(self, state: Account, context: Context) -> bool:
         """Has it been judged by other rules, or while other sources were silent?"""
@@ -120,8 +120,23 @@ class HealthProcessor:
         return self._oldest
 
 
-def _outputs(events: Iterable[Event]) -> list[Output]:
-    return [Output(HEALTH if isinstance(event, HealthScored) else HEALTH_CHANGES, event) for event in events]
+def _importing(state: Account, told: set[str], context: Context) -> Account:
+    """With the imports that are still open: those of before, and where there is no band yet, those that told now.
+
+    Each is asked about again when its progress, or after its end the time up to which silence is believed, has passed
+    what either has reached now.
+    """
+    has_band = state.standing is not None and state.standing.band != bands.NA
+    runs = {*state.imports, *(() if has_band else told)} - context.closed.keys()
+    asked = {run: max(context.safe, context.promises.get(run, NEVER)) + 1 for run in sorted(runs)}
+    return state if asked == state.imports else structs.replace(state, imports=asked)
+
+
+def _outputs(*steps: decide.Step) -> list[Output]:
+    """What the steps say, and the last of their scores."""
+    say = next((step.score for step in reversed(steps) if step.score), None)
+    scores = [Output(HEALTH, say())] if say else []
+    return [*(Output(HEALTH_CHANGES, event) for step in steps for event in step.events), *scores]
 
 
 def _mention(event: Event) -> Mention:

@@ -43,7 +43,11 @@ class Cap(Struct, frozen=True, gc=False):
 
 
 class Verdict(Struct, frozen=True, gc=False):
-    """The score of an account at an instant. `is_young`: it has not been known for long."""
+    """The score of an account at an instant.
+
+    It has no band where there is too little evidence, where it has not been known for long, and while an import is
+    still telling of it.
+    """
 
     at: Instant
     profile: Resolve
@@ -51,6 +55,7 @@ class Verdict(Struct, frozen=True, gc=False):
     caps: list[Cap]
     is_thin: bool = False
     is_young: bool = False
+    is_importing: bool = False
 
     @property
     def score(self) -> int:
@@ -63,16 +68,18 @@ class Verdict(Struct, frozen=True, gc=False):
 
     @property
     def is_na(self) -> bool:
-        return self.is_thin or self.is_young
+        return self.is_thin or self.is_young or self.is_importing
 
 
 class Judge:
     """Judges one account at any instant, for as long as no fact comes."""
 
-    __slots__ = ("_begins", "_breached", "_faded", "_urgent", "course", "known", "resolved", "rules", "silent")
+    __slots__ = (
+        "_begins", "_breached", "_faded", "_urgent", "course", "is_importing", "known", "resolved", "rules", "silent",
+    )  # fmt: skip
 
-    def __init__(self, known: Known, rules: Rules, silent: Silent) -> None:
-        self.known, self.rules = known, rules
+    def __init__(self, known: Known, rules: Rules, silent: Silent, *, is_importing: bool = False) -> None:
+        self.known, self.rules, self.is_importing = known, rules, is_importing
         unheard = signals.fallen_silent(known, silent)
         self.silent = silent if unheard else {}
         self._faded = [silent[source] + FADES for source in unheard]
@@ -94,6 +101,7 @@ class Judge:
             list(self._caps(at, profile, total)),
             total.coverage < rules.coverage,
             oldest is not None and at - oldest < rules.age,
+            self.is_importing,
         )
 
     def _measured(self, place: Place, at: Instant) -> tuple[Place, Reading | None, float]:

@@ -257,7 +257,9 @@ def test_the_processes_give_every_customer_the_same_values(
     sample = {cut: [one for one in customers if is_in_sample(one.number)] for cut, customers in truth.items()}
     policy = tmp_path / "policy.yaml"
     # Days end where the clock stands, so that it finds every score as of that instant.
-    policy.write_text(POLICY_PATH.read_text().replace("zone: Europe/Berlin", "zone: UTC"))
+    shipped = POLICY_PATH.read_text()
+    assert "zone: Europe/Berlin" in shipped
+    policy.write_text(shipped.replace("zone: Europe/Berlin", "zone: UTC"))
     with running(noida.bootstrap, prefix, tmp_path, steward_policy=str(policy)) as pipeline:
         values = through_processes(pipeline, mine, sorted(truth))
         assert pipeline.records("dlq.health") == []
