@@ -62,7 +62,10 @@ class Event(BaseModel):
     receivedat: Time | None = None
     run: Id | None = Field(default=None, description="The import run that sent this fact; absent for live facts.")
     runposition: int | None = Field(
-        default=None, ge=0, description="The place of this fact in its run, counted from 0: a run adds each place once."
+        default=None,
+        ge=0,
+        le=1 << 53,
+        description="The place of this fact in its run, counted from 0: a run adds each place once.",
     )
     sourcerank: int = Field(
         default=DEFAULT_RANK,

@@ -87,7 +87,7 @@ class Delta(Data):
     """How a signal's points differ from those at the change before."""
 
     signal: Name
-    points: Points
+    points: Annotated[int, Field(ge=-200_000, le=200_000)]
 
 
 class Change(Data):

@@ -8,6 +8,7 @@ from schemas.topics import BUILT
 from services.alerting.channels.webhook import Webhook
 from services.core.errors import OperatorError
 from services.handoff.app import read_policy
+from services.health import app as health
 from services.ingest.app import check_secrets, read_maps
 from services.runtime import kafka, redis, settings
 from services.runtime.settings import Settings
@@ -39,6 +40,8 @@ def _looked(look: Callable[[Settings], str], loaded: Settings) -> Iterator[Findi
 
 def _policy(loaded: Settings) -> str:
     policy = read_policy(loaded.policy)
+    if policy.health is not None:
+        health.read_policy(loaded.policy)
     legs = sum(len(kind.legs) for kind in policy.handoffs.values())
     scored = (
         "no health: nothing is scored" if policy.health is None else f"{len(policy.health.profiles)} health profiles"

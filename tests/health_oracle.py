@@ -226,9 +226,8 @@ def _caps(
     if cap := rule.get("sev1_open"):
         patience = cap["after_hours"] * HOUR
         worst = [one for one in account.tickets.values() if one.is_open and one.severity == 1]
-        held = [
-            max(one.first + patience, one.severity_since or one.first) for one in worst if one.first + patience <= at
-        ]
+        spans = [(one.open_since + patience, one.severity_since or one.open_since) for one in worst]
+        held = [max(from_then, graded) for from_then, graded in spans if from_then <= at]
         if held:
             yield "SEV1_OPEN", min(held)
     since = account.gap.since

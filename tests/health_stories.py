@@ -156,6 +156,7 @@ def policies(first: Json, *later: tuple[datetime, Json]) -> Policies:
 # ---------------------------------------------------------------- facts
 
 RANKS = {"crm": 100, "desk": 50, "mail": 100}
+RUNS = ("run-1", "run-2")
 Content = tuple[str, Json]
 
 
@@ -234,7 +235,7 @@ def facts(draw: st.DrawFn, span: tuple[int, int], most: int = 12) -> list[Json]:
         late = draw(delays)
         more: Json = {"receivedat": (at + timedelta(minutes=late)).isoformat()} if late else {}
         if draw(st.integers(0, 5)) == 0:
-            more |= {"run": draw(st.sampled_from(["run-1", "run-2"]))}
+            more |= {"run": draw(st.sampled_from(RUNS))}
             if draw(st.booleans()):
                 more["runposition"] = number
         found.append(record(kind, id, at, data, source, **more))
@@ -319,19 +320,24 @@ def fact_of(told: Json) -> Fact:
 
 @dataclass
 class Life:
-    """A health processor and one account's state, driven as the engine drives it; keeps what was published."""
+    """A health processor and one account's state, driven as the engine drives it; keeps what was published.
+
+    `open_runs` are the imports that go on.
+    """
 
     known: Policies
     at: datetime
     silent: Mapping[str, datetime] = field(default_factory=dict)
+    open_runs: frozenset[str] = frozenset()
     processor: HealthProcessor = field(default_factory=HealthProcessor)
     state: Account | None = None
     published: list[Event] = field(default_factory=list)
 
     @property
     def context(self) -> Context:
-        silent = {source: instant(heard) for source, heard in self.silent.items()}
-        return Context(instant(self.at), instant(self.at), policies=self.known, silent=silent)
+        now, silent = instant(self.at), {source: instant(heard) for source, heard in self.silent.items()}
+        closed = {run: now for run in RUNS if run not in self.open_runs}
+        return Context(now, now, dict.fromkeys(self.open_runs, now), closed, self.known, silent)
 
     def take(self, *told: Json) -> list[Event]:
         """Facts come in one batch."""

@@ -51,7 +51,7 @@ def _ordered(events: Iterable[Json], kinds: Callable[[Json], int]) -> list[Json]
 class Ticket:
     """What the facts of one ticket say together."""
 
-    first: datetime
+    open_since: datetime
     is_open: bool
     severity: int
     severity_since: datetime | None
@@ -125,11 +125,12 @@ class Account:
             by_ticket.setdefault(fact["data"]["ticket"], []).append(fact)
         found = {}
         for name, facts in by_ticket.items():
-            said = [kind_of(fact) for fact in facts if kind_of(fact) != "ticket.updated"]
+            said = [fact for fact in facts if kind_of(fact) != "ticket.updated"]
+            again = [fact for fact in said[-1:] if kind_of(fact) == "ticket.reopened"]
             stated = [fact for fact in facts if fact["data"].get("severity")]
             found[name] = Ticket(
-                first=when(facts[0]["time"]),
-                is_open=not said or said[-1] != "ticket.solved",
+                open_since=when((again or facts)[0]["time"]),
+                is_open=not said or kind_of(said[-1]) != "ticket.solved",
                 severity=stated[-1]["data"]["severity"] if stated else 3,
                 severity_since=when(stated[-1]["time"]) if stated else None,
             )

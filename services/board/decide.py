@@ -46,6 +46,7 @@ DELIVERIES_KEPT = 100
 CHANGES_KEPT = 10
 CLOSINGS_KEPT = 8  # the last one, and one for each of the seven days before
 ROLE = "owner"
+TELLING = frozenset({"events", "decay", "cap"})
 WORSE: dict[health.Band, int] = {"green": 0, "yellow": 1, "red": 2}
 
 STAGES: dict[type[Event], handoffs.Stage] = {
@@ -371,7 +372,8 @@ def _moved(course: Course, change: Change) -> Course:
     last = course.colour if change.before in {None, "na"} else change.before
     fell = course.fell
     if last is not None and WORSE[change.after] > WORSE[last]:
-        fell = replace(change, before=last)
+        # A new rule and a dead connector are no doing of the customer: others are told of those.
+        fell = replace(change, before=last) if change.cause in TELLING else fell
     elif last is not None and WORSE[change.after] < WORSE[last]:
         fell = None
     return replace(course, changes=changes, fell=fell, colour=change.after)

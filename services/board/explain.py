@@ -52,7 +52,7 @@ MEASURES: dict[str, Callable[[Contribution, float], str]] = {
     "two_way_contact": _days,
     "breadth": _people,
     "open_load": lambda _, weight: f"open tickets weigh {weight:g}",
-    "owner": lambda _, hours: f"unowned for {hours:.1f} working hours" if hours else "an owner is named",
+    "owner": lambda _, hours: f"unowned for {hours:.1f} working hours",
 }
 
 
@@ -60,6 +60,8 @@ def measured(one: Contribution) -> str:
     """What a signal measured, in words."""
     if one.signal == "handoff":
         return "a handoff at risk or late" if one.evidence else "no handoff at risk or late"
+    if one.signal == "owner" and one.value is None and one.trust:
+        return "an owner is named"
     if one.value is None:
         return ""
     say = MEASURES.get(one.signal)

@@ -235,8 +235,9 @@ class Health(Field, frozen=True):
 
     @property
     def pressing(self) -> tuple[Cap, ...]:
-        """Caps that somebody could end."""
-        return tuple(cap for cap in self.caps if cap.code not in QUIET)
+        """Caps that somebody could end. A weak link of an account that scores low anyway says nothing more."""
+        weak = {"WEAK_LINK"} if self.raw <= min((cap.limit for cap in self.caps), default=0) else set()
+        return tuple(cap for cap in self.caps if cap.code not in QUIET | weak)
 
     @property
     def ownerless(self) -> float:

@@ -45,7 +45,8 @@ class Due:
 class Context:
     """What a decision may know besides its state: the clock of its partition, the policy, and who has fallen silent.
 
-    `silent`: the last heartbeat of each source that used to send them and does not any more.
+    `silent`: the last heartbeat of each source that used to send them and does not any more. `stalled`: open runs that
+    have made no progress for long.
     """
 
     at: Instant = NEVER
@@ -54,6 +55,7 @@ class Context:
     closed: Mapping[str, Instant] = field(default_factory=dict)
     policies: Policies = field(default_factory=Policies)
     silent: Mapping[str, Instant] = field(default_factory=dict)
+    stalled: frozenset[str] = frozenset()
 
     def reached(self, wait: Wait) -> Instant:
         """The instant up to which the clock has come for what waits so.

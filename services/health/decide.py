@@ -13,7 +13,7 @@ from msgspec import structs
 
 from schemas.envelope import Event
 from schemas.health import Band, CapCode, Cause, HealthScored
-from services.core.instants import DAY, MINUTE, SECOND, Instant
+from services.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
 from services.health import bands, facts, message, score, signals
 from services.health.message import About, Shift
 from services.health.model import Account, Mention, Standing
@@ -22,8 +22,10 @@ from services.health.score import Judge, Verdict
 from services.health.signals import Silent
 
 LOOK_LEAST = MINUTE  # between looks that approach a crossing
+LOOK_MOST = HOUR
 SILENT_LOOK = 15 * MINUTE  # while trust in a silent source fades
 OUTLOOK = 14 * DAY
+BEGUN_KEPT = 3
 SHOWN = 100  # milli-points that a published score may be out of date by time alone
 CROSSINGS = 16  # in one step; more would be a mistake in the bounds of speed
 
@@ -56,10 +58,15 @@ def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] 
     rules = frame.rules_at(at)
     if rules is None:  # a policy without health: nothing is scored until another is in force
         return Step(structs.replace(state, wake=at + DAY, closes=0))
-    about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=bool(state.imports)))
+    about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=_is_new(state)))
     verdict = about.judge.at(at)
     step = _stepped(state, verdict, about, causes, is_told=True)
     return dataclasses.replace(step, state=_armed(step.state, verdict, about.judge))
+
+
+def _is_new(state: Account) -> bool:
+    """Is an import telling of an account that has no band yet? What it told so far must not become one."""
+    return bool(state.imports) and (state.standing is None or state.standing.band == bands.NA)
 
 
 def advance(state: Account, until: Instant, frame: Frame) -> Step:
@@ -78,9 +85,9 @@ def _look(state: Account, at: Instant, frame: Frame) -> Step:
     rules = frame.rules_at(at)
     if rules is None:
         return Step(structs.replace(state, wake=at + DAY, closes=0))
-    about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=bool(state.imports)))
+    about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=_is_new(state)))
     step = Step(state)
-    if rules.version == state.policy:
+    if rules.version == state.policy and not state.imports:
         for verdict in _crossed(state, at, about.judge):
             step = _after(step, _stepped(step.state, verdict, about, ()))
     verdict = about.judge.at(at)
@@ -88,7 +95,16 @@ def _look(state: Account, at: Instant, frame: Frame) -> Step:
     step = _after(step, _stepped(step.state, verdict, about, (), is_told=is_closing))
     if is_closing:
         step = _closed(step, verdict, about)
-    return dataclasses.replace(step, state=_armed(step.state, verdict, about.judge))
+    return dataclasses.replace(step, state=_armed(step.state, verdict, about.judge, _patience(state, verdict)))
+
+
+def _patience(before: Account, verdict: Verdict) -> int:
+    """How long to wait at least before the next look: twice as long as last time while the score does not move at all.
+
+    Long silence leaves scores that rest, and some of them rest at a limit.
+    """
+    has_moved = before.standing is None or before.standing.peaks[-1][1] != verdict.score
+    return LOOK_LEAST if has_moved else min(LOOK_MOST, max(LOOK_LEAST, 2 * (verdict.at - before.at)))
 
 
 def _closed(step: Step, verdict: Verdict, about: About) -> Step:
@@ -175,6 +191,8 @@ def _stepped(
     verdict = _dated(verdict, state)
     codes = _codes(verdict)
     standing = bands.step(before, at, verdict.score, verdict.limit, rules.bands, is_na=verdict.is_na)
+    if before is not None and state.imports and not verdict.is_importing:
+        standing, codes = before, state.caps  # half a history would take and lift caps that the whole one never had
     events: list[Event] = []
     told = state.told
     is_changed = before is None or standing.band != before.band or codes.keys() != state.caps.keys()
@@ -193,11 +211,23 @@ def _stepped(
         caps=codes,
         told=told,
         policy=rules.version,
+        begun=_begun(state, standing, at, causes),
         ruled=state.ruled if state.policy in {0, rules.version} else at,
         silent=signals.fallen_silent(state.known, about.judge.silent),
-        closes=state.closes or message.next_midnight(at, rules.zone),
+        closes=state.closes
+        if state.closes and state.policy == rules.version
+        else message.next_midnight(at, rules.zone),
     )
     return Step(after, tuple(events), say)
+
+
+def _begun(
+    state: Account, standing: Standing, at: Instant, causes: Sequence[Mention]
+) -> dict[Instant, tuple[Mention, ...]]:
+    """The facts with which each dwell that runs began, where it was facts."""
+    running = {since for since in (*standing.under, *standing.over) if since is not None}
+    known = {since: facts for since, facts in state.begun.items() if since in running}
+    return {**known, at: tuple(causes[:BEGUN_KEPT])} if causes and at in running - known.keys() else known
 
 
 def _dated(verdict: Verdict, state: Account) -> Verdict:
@@ -225,7 +255,8 @@ def _shift(state: Account, verdict: Verdict, standing: Standing, about: About, c
     began = [code for code in now if code not in state.caps]
     ended: list[CapCode] = [code for code in state.caps if code not in now]
     cause = _cause(state, verdict, standing, about, has_facts=bool(causes))
-    behind = causes
+    began_with = _began_with(state, standing)
+    behind = causes or (began_with if cause == "events" else ())
     if not causes and cause == "cap":
         behind = [mention for cap in verdict.caps if cap.code in began for mention in message.behind(about, cap)]
     return Shift(cause, behind, began, ended)
@@ -255,21 +286,31 @@ def _cause(state: Account, verdict: Verdict, standing: Standing, about: About, *
             return "cap"
     if bands.began(before, standing) == state.ruled:  # the dwell that ends now began with the version
         return "policy"
-    return "events" if has_facts else "decay"
+    return "events" if has_facts or _began_with(state, standing) else "decay"
+
+
+def _began_with(state: Account, standing: Standing) -> Sequence[Mention]:
+    """The facts with which the dwell began that ends now."""
+    since = None if state.standing is None else bands.began(state.standing, standing)
+    return () if since is None else state.begun.get(since, ())
 
 
 # ---------------------------------------------------------------- the next look
 
 
-def _armed(state: Account, verdict: Verdict, judge: Judge) -> Account:
-    """With the instant of the next look: the first at which something may have crossed, or a day ends."""
+def _armed(state: Account, verdict: Verdict, judge: Judge, least: int = LOOK_LEAST) -> Account:
+    """With the instant of the next look: the first at which something may have crossed, or a day ends.
+
+    Looks that only approach a limit stand at least `least` apart.
+    """
     assert state.standing is not None  # noqa: S101  # it was just judged
     at = verdict.at
     wakes = [state.closes, *_appointments(state.standing, verdict, judge)]
-    if judge.is_fading(at):
+    if judge.is_fading(at) or state.imports:
         wakes.append(at + SILENT_LOOK)
     for distance, speed in judge.margins(verdict):
-        wakes.append(at + max(LOOK_LEAST, round(distance / speed * DAY)))
+        if distance < speed * OUTLOOK / DAY:  # else a day ends before
+            wakes.append(at + max(least, round(distance / speed * DAY)))
     return structs.replace(state, wake=min(wake for wake in wakes if wake > at))
 
 

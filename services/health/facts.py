@@ -1,6 +1,6 @@
 """Takes facts into what is known of an account: sets, last values and exact sums, so that no order matters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -21,6 +21,7 @@ LATEST_KEPT = 3
 CONTACTS_KEPT = 16  # the curve of breadth is flat from far fewer on
 TENURES_KEPT = 64
 TICKETS_KEPT = 200
+PAST_KEPT = 500
 HANDOFFS_KEPT = 200
 SOURCES_KEPT = 20
 COUNTED_KEPT = 2_048  # hashes per source; a source above that rate sends totals
@@ -127,16 +128,11 @@ def with_day(bits: bytes, first: int, day: int) -> tuple[bytes, int]:
 
 def _refusal(known: Known, event: Event, at: Instant, arrived: Instant) -> Drop | None:
     """Why the fact may not be added: it was, or its hash could be gone already."""
-    if _is_positioned(event):
-        is_known = event.runposition <= known.positions.get(event.run, -1)  # type: ignore[operator,arg-type]
-        return Drop(Reason.DUPLICATE) if is_known else None
-    if _hash(event) in known.counted.get(event.source, ()):
+    if _hash(event.id) in known.counted.get(event.source, ()):
         return Drop(Reason.DUPLICATE)
+    if event.run is not None and event.runposition is not None:
+        return Drop(Reason.DUPLICATE) if event.runposition <= known.positions.get(event.run, -1) else None
     return Drop(Reason.TOO_LATE) if event.run is None and arrived - at > TOO_LATE else None
-
-
-def _is_positioned(event: Event) -> bool:
-    return event.run is not None and event.runposition is not None
 
 
 def _counted(known: Known, event: Event, at: Instant, applied: Instant, rules: Rules) -> Changes:
@@ -149,15 +145,18 @@ def _counted(known: Known, event: Event, at: Instant, applied: Instant, rules: R
         changes["positions"] = dict(list(positions.items())[-POSITIONS_KEPT:])
         return changes
     until = max(at + COUNTED_AFTER, applied + COUNTED_LEAST)
-    of_source = {**known.counted.get(event.source, {}), _hash(event): until}
+    of_source = {**known.counted.get(event.source, {}), _hash(event.id): until}
     if len(of_source) > COUNTED_KEPT:
         del of_source[min(of_source, key=lambda one: (of_source[one], one))]
-    changes["counted"] = {**known.counted, event.source: of_source}
+    counted = {**known.counted, event.source: of_source}
+    if len(counted) > SOURCES_KEPT:
+        del counted[min(counted, key=lambda source: (max(counted[source].values()), source))]
+    changes["counted"] = counted
     return changes
 
 
-def _hash(event: Event) -> int:
-    return int.from_bytes(blake2b(event.id.encode(), digest_size=8).digest(), "little")
+def _hash(id: str) -> int:
+    return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little")
 
 
 def added(total: Total, at: Instant, half_life: int) -> Total:
@@ -200,8 +199,11 @@ def _contact(known: Known, contact: str | None, mention: Mention) -> Changes:
 def _ticket(known: Known, event: Event, at: Instant, _rules: Rules) -> Changes:
     data, what = event.data, TICKETS[type(event)]
     assert isinstance(data, interactions.Ticket | interactions.TicketUpdate | interactions.Solution)  # noqa: S101
-    changes: Changes = {}
     mention = _mention(event, at, what)
+    changes = _contact(known, getattr(data, "contact", None), mention)
+    past = known.past.get(_hash(data.ticket))
+    if past is not None and (what is not What.TICKET_REOPENED or at <= past):  # solved long ago, and still so
+        return changes
     before = known.tickets.get(data.ticket) or Ticket(at)
     after = before if before.opened <= at else replace(before, opened=at)
     if what is not What.TICKET_UPDATED and (after.status is None or after.status < mention):
@@ -209,20 +211,22 @@ def _ticket(known: Known, event: Event, at: Instant, _rules: Rules) -> Changes:
     severity = getattr(data, "severity", None)
     if severity is not None and (after.graded is None or after.graded < mention):
         after = replace(after, graded=mention, severity=severity)
-    if after is not known.tickets.get(data.ticket):
-        changes["tickets"] = _bounded({**known.tickets, data.ticket: after})
-    return changes | _contact(known, getattr(data, "contact", None), mention)
+    if after is known.tickets.get(data.ticket):
+        return changes
+    tickets = {**known.tickets, data.ticket: after}
+    excess = len(tickets) - TICKETS_KEPT
+    gone = sorted(tickets, key=lambda one: (tickets[one].is_open, tickets[one].told, one))[: max(excess, 0)]
+    return changes | _without(known, tickets, gone)
 
 
-def _bounded(tickets: dict[str, Ticket]) -> dict[str, Ticket]:
-    if len(tickets) <= TICKETS_KEPT:
-        return tickets
-    least = min(tickets, key=lambda one: (tickets[one].is_open, _heard(tickets[one]), one))
-    return {name: ticket for name, ticket in tickets.items() if name != least}
-
-
-def _heard(ticket: Ticket) -> Instant:
-    return ticket.opened if ticket.status is None else ticket.status.at
+def _without(known: Known, tickets: dict[str, Ticket], gone: Sequence[str]) -> Changes:
+    """Tickets without some, of which it is remembered until when they were told of: a late fact opens none again."""
+    if not gone:
+        return {"tickets": tickets}
+    past = {**known.past, **{_hash(name): tickets[name].told for name in gone}}
+    kept = sorted(past, key=lambda one: (past[one], one))[-PAST_KEPT:]
+    left = {name: ticket for name, ticket in tickets.items() if name not in gone}
+    return {"tickets": left, "past": {one: past[one] for one in sorted(kept)}}
 
 
 # ---------------------------------------------------------------- owners
@@ -252,7 +256,9 @@ def _assigned(known: Known, event: Event, at: Instant, rules: Rules) -> Changes:
 def _tenure(known: Known, tenure: Tenure) -> Changes:
     if tenure in known.tenures:
         return {}
-    return {"tenures": tuple(sorted((*known.tenures, tenure)))[-TENURES_KEPT:]}
+    # Under one id a sender may say two things: the name decides, so that their order does not.
+    after = tuple(sorted((*known.tenures, tenure), key=lambda one: (one.mention, one.owner or "")))[-TENURES_KEPT:]
+    return {} if after == known.tenures else {"tenures": after}
 
 
 _TELLERS: dict[type[Event], Callable[[Known, Any, Instant, Rules], Changes]] = {
@@ -277,7 +283,8 @@ def _fed(known: Known, areas: set[Area], source: str) -> Changes:
     if not fresh:
         return {}
     told = {area: tuple(sorted((*known.sources.get(area, ()), source)))[:SOURCES_KEPT] for area in sorted(fresh)}
-    return {"sources": dict(sorted({**known.sources, **told}.items()))}
+    after = dict(sorted({**known.sources, **told}.items()))
+    return {} if after == known.sources else {"sources": after}
 
 
 # ---------------------------------------------------------------- handoffs
@@ -325,13 +332,9 @@ def kept(known: Known, at: Instant) -> Known:
     }
     if counted != known.counted:
         changes["counted"] = counted
-    tickets = {
-        name: ticket
-        for name, ticket in known.tickets.items()
-        if ticket.is_open or ticket.status is None or ticket.status.at > at - FORGOTTEN
-    }
-    if len(tickets) < len(known.tickets):
-        changes["tickets"] = tickets
+    gone = [name for name, one in known.tickets.items() if not one.is_open and one.told <= at - FORGOTTEN]
+    if gone:
+        changes |= _without(known, known.tickets, gone)
     handoffs = {
         name: handoff for name, handoff in known.handoffs.items() if handoff.is_open or handoff.at > at - FORGOTTEN
     }

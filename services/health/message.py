@@ -19,6 +19,7 @@ from services.health.signals import BREACHED
 
 SOURCE = "steward/health"
 EVIDENCE_KEPT = 8
+SOURCES_NAMED = 2  # their names may be as long as a line has room for
 DELTAS_TOLD = 3  # in a reason; all of them stand beside it
 
 
@@ -80,7 +81,8 @@ def scored(
         policy=rules.version,
     )
     came = [part for mention in causes for part in (mention.source, mention.id)]
-    name = _hash(about.account, "scored", str(at), str(verdict.sum.raw), str(rules.version), *about.judge.silent, *came)
+    told = (str(at), str(verdict.sum.raw), str(rules.version), str(data.trend), *about.judge.silent, *came)
+    name = _hash(about.account, "scored", *told)
     return out.HealthScored(**_envelope(about, name, at), data=data)
 
 
@@ -123,7 +125,7 @@ def _fact(mention: Mention) -> out.Evidence:
 
 def _why_missing(about: About, line: Line) -> str:
     if about.judge.course.is_known(line.place.signal):
-        return "its source has been silent for more than 24 hours"
+        return f"silent for more than 24 hours: {_named(about)}"
     return "no fact about it has been seen"
 
 
@@ -237,15 +239,23 @@ def _reason(
         case "policy":
             return f"policy version {about.judge.rules.version} is in force{_after(moved)}"
         case "data":
-            silent = ", ".join(sorted(about.judge.silent))
-            return f"silent: {silent}" if silent else "its sources are heard again"
+            return f"silent: {_named(about)}" if about.judge.silent else "its sources are heard again"
         case "cap":
             began = [f"{cap.code} began: {why_capped(about, cap)}" for cap in verdict.caps if cap.code in shift.began]
             return "; ".join([*began, *(f"{code} ended" for code in shift.ended)])
         case "events":
             return f"facts came{_after(moved)}"
+        case "decay" if before.band == bands.NA:
+            return "known for long enough"
         case "decay":
             return f"time passed without a fact{_after(moved)}"
+
+
+def _named(about: About) -> str:
+    """The silent sources of the account; only some of many."""
+    silent = sorted(about.judge.silent)
+    more = f" and {len(silent) - SOURCES_NAMED} more" if len(silent) > SOURCES_NAMED else ""
+    return ", ".join(silent[:SOURCES_NAMED]) + more
 
 
 def _after(moved: str) -> str:
@@ -263,7 +273,7 @@ def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClos
         points=points_of(verdict),
         policy=about.judge.rules.version,
     )
-    return out.HealthClosed(**_envelope(about, _hash(about.account, "closed", day), verdict.at), data=data)
+    return out.HealthClosed(**_envelope(about, _hash(about.account, "closed", str(verdict.at)), verdict.at), data=data)
 
 
 def _local(at: Instant, zone: ZoneInfo) -> datetime:

@@ -49,8 +49,19 @@ class Ticket(Struct, frozen=True, array_like=True, gc=False):
     def is_open(self) -> bool:
         return self.status is None or self.status.what != What.TICKET_SOLVED
 
+    @property
+    def told(self) -> Instant:
+        """When it was last opened, solved or reopened."""
+        return self.opened if self.status is None else self.status.at
 
-class Tenure(Struct, frozen=True, array_like=True, gc=False, order=True):
+    @property
+    def open_since(self) -> Instant:
+        """When it was opened, or opened again."""
+        is_again = self.status is not None and self.status.what == What.TICKET_REOPENED
+        return self.told if is_again else self.opened
+
+
+class Tenure(Struct, frozen=True, array_like=True, gc=False):
     """A fact about who owns the account: `owner` is named, or removed (None: whoever it was)."""
 
     mention: Mention
@@ -86,8 +97,9 @@ class Known(Struct, frozen=True, array_like=True, gc=False):
     """Everything that is known of an account. The same facts give the same, in whatever order and batches they come.
 
     `days`: bit i stands for an active day, i days after `first_day`. `latest`: the last facts that showed activity.
-    `counted`: per source the hashes of facts that were added, and until when they are kept. `positions`: per run the
-    highest position that was added. `sources`: who ever told of an area.
+    `past`: hashes of tickets that are kept no longer, and when they were last told of. `counted`: per source the hashes
+    of facts that were added, and until when they are kept. `positions`: per run the highest position that was added.
+    `sources`: who ever told of an area.
     """
 
     oldest: Instant | None = None
@@ -98,6 +110,7 @@ class Known(Struct, frozen=True, array_like=True, gc=False):
     spoken: Mention | None = None
     contacts: dict[str, Mention] = {}
     tickets: dict[str, Ticket] = {}
+    past: dict[int, Instant] = {}
     tenures: tuple[Tenure, ...] = ()
     handoffs: dict[str, Handoff] = {}
     short: Total = NOTHING
@@ -135,8 +148,9 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
 
     `at`: when its score was last looked at. `wake`: when to look again. `closes`: the next end of a day. `caps`: since
     when each holds. `raw`, `outlook`: as last published. `policy`: the version it was judged by, `ruled`: since when,
-    where it was judged by another before. `silent`: sources of it that had fallen silent. `imports`: open imports that
-    tell of it, and had begun to before it had a band; with when to ask whether they are over.
+    where it was judged by another before. `begun`: the facts with which a dwell that still runs began, by its instant.
+    `silent`: sources of it that had fallen silent. `imports`: open imports that tell of it, and when to ask again
+    whether they are over.
     """
 
     known: Known = Known()
@@ -152,3 +166,4 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
     ruled: Instant = 0
     silent: tuple[str, ...] = ()
     imports: dict[str, Instant] = {}
+    begun: dict[Instant, tuple[Mention, ...]] = {}

@@ -6,9 +6,10 @@ from zoneinfo import ZoneInfo
 
 from schemas.policies import MEASURED, BandRules, CapRules, HealthRules, Policy, SignalName
 from services.core.curves import Silence
-from services.core.instants import DAY, HOUR
+from services.core.instants import DAY, HOUR, Instant
 from services.core.worktime import Calendar, calendar_hours
 
+PROBE: Instant = 1_767_225_600 * 1_000_000  # 1 January 2026; any will do
 Anchors = tuple[tuple[float, float], ...]
 UNREAD: dict[SignalName, Anchors] = dict.fromkeys(MEASURED, ((0.0, 0.0),))  # of signals that are in no group
 
@@ -89,6 +90,8 @@ def compile_health(policy: Policy) -> Rules | None:
         return None
     rule = policy.calendars[policy.calendar]
     calendar = calendar_hours(rule.zone, rule.week, rule.holidays, name=policy.calendar, version=policy.version)
+    if health.caps.no_owner is not None:  # a calendar too sparse for it is refused now, not at the first gap
+        calendar.add(PROBE, round(health.caps.no_owner.after_working_hours * HOUR))
     profiles = {name: _profile(name, health) for name in health.profiles}
     silence = health.silence
     return Rules(

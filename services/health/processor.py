@@ -12,7 +12,7 @@ from services.core.outcome import Drop, Fate, Reason
 from services.core.policy import Policies, PolicyMissing
 from services.core.processor import CLOCK_ALONE, NEVER, Context, Decision, Due, Effect, Fact, Output
 from services.core.states import States
-from services.health import bands, decide, facts, signals
+from services.health import decide, facts, signals
 from services.health.decide import Frame
 from services.health.model import Account, Known, Mention, What
 from services.health.policy import Rules, compile_health
@@ -70,7 +70,7 @@ class HealthProcessor:
         state = _importing(step.state, set(), context)
         is_over = bool(step.state.imports) and not state.imports
         if state.standing is None or is_over or self.outdated(state, context):
-            # What the import told becomes a band only now.
+            # What the import told moves the band only now.
             settled = decide.settle(state, context.at, frame, state.known.latest if is_over else ())
             return Decision(settled.state, _outputs(step, settled))
         return Decision(state, _outputs(step))
@@ -121,13 +121,12 @@ class HealthProcessor:
 
 
 def _importing(state: Account, told: set[str], context: Context) -> Account:
-    """With the imports that are still open: those of before, and where there is no band yet, those that told now.
+    """With the imports that are under way: those of before and those that told now.
 
     Each is asked about again when its progress, or after its end the time up to which silence is believed, has passed
     what either has reached now.
     """
-    has_band = state.standing is not None and state.standing.band != bands.NA
-    runs = {*state.imports, *(() if has_band else told)} - context.closed.keys()
+    runs = {*state.imports, *told} - context.closed.keys() - context.stalled
     asked = {run: max(context.safe, context.promises.get(run, NEVER)) + 1 for run in sorted(runs)}
     return state if asked == state.imports else structs.replace(state, imports=asked)
 

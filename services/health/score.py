@@ -81,13 +81,13 @@ class Judge:
     def __init__(self, known: Known, rules: Rules, silent: Silent, *, is_importing: bool = False) -> None:
         self.known, self.rules, self.is_importing = known, rules, is_importing
         unheard = signals.fallen_silent(known, silent)
-        self.silent = silent if unheard else {}
+        self.silent = {source: silent[source] for source in unheard}
         self._faded = [silent[source] + FADES for source in unheard]
         self.course = Course(known, rules)
         self.resolved = next((one for one in rules.resolve if not lacking(self.course, one)), rules.resolve[-1])
         self._begins = _ownerless(self.course, rules)
         self._breached = signals.verdicts(known, BREACHED)[:1]
-        self._urgent = [(one.opened, graded.at, name) for name, one, graded in signals.urgent(known)]
+        self._urgent = [(one.open_since, graded.at, name) for name, one, graded in signals.urgent(known)]
 
     def at(self, at: Instant) -> Verdict:
         """The score of an account about which there is at least one fact."""

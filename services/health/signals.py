@@ -138,9 +138,10 @@ class Course:
         return value, curves.score(self.rules.curves["open_load"], value)
 
     def owner(self, at: Instant) -> Reading:
-        """Working hours without a named owner."""
-        value = self._ownerless(at)
-        return value, curves.score(self.rules.curves["owner"], value)
+        """Working hours without a named owner; no value while there is one."""
+        hours = self._ownerless(at)
+        is_owned = self.held is not None and self.held.gap is None
+        return None if is_owned else hours, curves.score(self.rules.curves["owner"], hours)
 
     def _ownerless(self, at: Instant) -> float:
         gap = self.held.gap if self.held else None

@@ -98,6 +98,31 @@ def test_any_order_repetition_and_batching_gives_the_score_of_the_oracle(data: s
     assert one.scored.data.model_dump(exclude=unlike) == other.scored.data.model_dump(exclude=unlike)
 
 
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_what_an_import_tells_becomes_one_band_when_it_is_over(data: st.DataObject) -> None:
+    name, streams, at = data.draw(same_time())
+    told = [one for stream in streams for one in stream]
+    told = [stories.Record(one, run="run-1") if one["source"] in stories.RANKS else one for one in told]
+    (account,) = known_from(DOCUMENTS[name], [(at, told)])
+    ends, found = at + timedelta(hours=5), []
+    for _ in range(2):
+        life = Life(policies(DOCUMENTS[name]), at, open_runs=frozenset({"run-1"}))
+        for number, batch in enumerate(data.draw(stories.batches(data.draw(stories.interleaved([account.facts]))))):
+            life.until(at + timedelta(minutes=10 * number))
+            life.take(*batch)
+        life.take(*account.handoffs)
+        life.until(ends)
+        assert {band for _, band in life.bands} == {"na"}
+        life.open_runs = frozenset()
+        life.until(ends + timedelta(seconds=1))
+        verdict = oracle.judge(account, life.at)
+        agree(verdict, life.scored)
+        assert life.scored.data.band == ("na" if verdict.is_na else verdict.colour)
+        found.append(life.scored.data.band)
+    assert found[0] == found[1]
+
+
 # ---------------------------------------------------------------- a life of some weeks
 
 

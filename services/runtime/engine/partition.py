@@ -65,13 +65,14 @@ class Meta:
     promises: dict[str, Instant] = field(default_factory=dict)
     closed: dict[str, Instant] = field(default_factory=dict)
     silent: dict[str, Instant] = field(default_factory=dict)
+    stalled: list[str] = field(default_factory=list)
 
     def copy(self) -> "Meta":
         """A copy that the partition's further life does not change."""
         return replace(self, positions=dict(self.positions), closed=dict(self.closed))
 
     def context(self, policies: Policies) -> Context:
-        return Context(self.at, self.safe, self.promises, self.closed, policies, self.silent)
+        return Context(self.at, self.safe, self.promises, self.closed, policies, self.silent, frozenset(self.stalled))
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -266,6 +267,7 @@ class Partition(Generic[S]):
         meta.at, meta.safe = instant(newest.at), instant(newest.safe)
         meta.promises = {run: instant(until) for run, until in newest.promises.items()}
         meta.silent = {source: instant(last) for source, last in newest.heard.items()}
+        meta.stalled = list(newest.stalled)
         self._context = meta.context(self._tables.policies)
         self._compare()
         self.fire()
