@@ -152,7 +152,8 @@ def read_signal(account: Account, signal: str, share: tuple[str, Fraction], at: 
     else:
         score = curve(health["curves"][signal], value)
     exact = 1000 * weight * trust * (score - _fraction(health["prior"]))
-    return Reading(group, weight, trust, None if value is None else float(value), score, exact)
+    is_owned = signal == "owner" and account.gap.since is None  # nothing to measure
+    return Reading(group, weight, trust, None if value is None or is_owned else float(value), score, exact)
 
 
 def trend(account: Account, at: datetime) -> float | None:

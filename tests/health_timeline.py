@@ -16,7 +16,7 @@ from schemas.envelope import Event
 from schemas.health import Change, Closing, HealthChanged, HealthClosed, HealthScored, Scored
 from schemas.policies import Policy
 from schemas.topics import Topic
-from services.core.instants import HOUR, Instant, instant
+from services.core.instants import HOUR, MINUTE, Instant, instant
 from services.core.policy import Policies
 from services.core.processor import NEVER, Context, Decision, Fact
 from services.health.model import Account
@@ -213,6 +213,9 @@ class Story:
     known: Policies = field(default_factory=lambda: versions(SHIPPED))
     at: Instant = field(default_factory=at)
     silent: dict[str, Instant] = field(default_factory=dict)
+    promises: dict[str, Instant] = field(default_factory=dict)
+    closed: dict[str, Instant] = field(default_factory=dict)
+    stalled: frozenset[str] = frozenset()
     processor: HealthProcessor = field(default_factory=HealthProcessor)
     state: Account | None = None
     published: list[Event] = field(default_factory=list)
@@ -220,7 +223,7 @@ class Story:
 
     @property
     def context(self) -> Context:
-        return Context(self.at, self.at, policies=self.known, silent=self.silent)
+        return Context(self.at, self.at, self.promises, self.closed, self.known, self.silent, self.stalled)
 
     def hears(self, *events: Event, arrived: Instant | None = None) -> list[Event]:
         """Facts come in one batch, each when it happened unless `arrived` says otherwise."""
@@ -250,6 +253,13 @@ class Story:
         self.silent = {name: heard for name, heard in self.silent.items() if name != source}
         return self._catches_up()
 
+    def ends(self, run: str) -> list[Event]:
+        """An import is over, as the mark of the next minute says."""
+        self.promises = {name: until for name, until in self.promises.items() if name != run}
+        self.closed = {**self.closed, run: self.at}
+        self.at += MINUTE
+        return self._catches_up()
+
     def _catches_up(self) -> list[Event]:
         if self.state is None or not self.is_due():
             return []
@@ -268,6 +278,8 @@ class Story:
         state = self.processor.empty() if self.state is None else self.state
         decision, restored = decide(self.processor, state), HealthProcessor()
         assert decide(restored, restored.decode(restored.encode(state), restored.version)) == decision
+        if decision.state is not None:
+            restored.encode(decision.state)
         self.state = decision.state
         self.fates += [(fact.event.id, fate.reason.value) for fact, fate in decision.fates]
         for output in decision.outputs:

@@ -58,6 +58,8 @@ def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] 
     rules = frame.rules_at(at)
     if rules is None:  # a policy without health: nothing is scored until another is in force
         return Step(structs.replace(state, wake=at + DAY, closes=0))
+    if causes and state.imports and not _is_new(state):  # judged when the import is over, or at the next look
+        return Step(structs.replace(state, wake=min(state.closes, at + SILENT_LOOK)))
     about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=_is_new(state)))
     verdict = about.judge.at(at)
     step = _stepped(state, verdict, about, causes, is_told=True)
@@ -227,7 +229,9 @@ def _begun(
     """The facts with which each dwell that runs began, where it was facts."""
     running = {since for since in (*standing.under, *standing.over) if since is not None}
     known = {since: facts for since, facts in state.begun.items() if since in running}
-    return {**known, at: tuple(causes[:BEGUN_KEPT])} if causes and at in running - known.keys() else known
+    if not causes or at not in running:
+        return known
+    return {**known, at: tuple(sorted({*known.get(at, ()), *causes}, reverse=True)[:BEGUN_KEPT])}
 
 
 def _dated(verdict: Verdict, state: Account) -> Verdict:

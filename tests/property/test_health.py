@@ -46,7 +46,7 @@ def agree(verdict: oracle.Verdict, event: HealthScored) -> None:
         assert line.trust == pytest.approx(float(reading.trust))
         assert (line.missing is None) == (reading.trust > 0)
         if reading.trust:
-            assert line.value == pytest.approx(reading.value, abs=1e-9)
+            assert line.value == (None if reading.value is None else pytest.approx(reading.value, abs=1e-9))
             assert line.score == pytest.approx(float(reading.score or 0), abs=1e-9)
     assert said.raw == said.prior + sum(line.points for line in said.contributions)
     assert abs(said.raw - verdict.raw) <= slack

@@ -59,12 +59,12 @@ MOVED = (delta("activity", -3_240), delta("two_way_contact", -8_410), delta("own
             id="a fall to red",
         ),
         pytest.param(
-            [went("green", "yellow", 70, cause="policy", reason="policy version 4 is in force", deltas=MOVED)],
+            [went("green", "yellow", 70, cause="cap", reason="WEAK_LINK began: engagement", deltas=MOVED)],
             Group.OTHERS,
             "fell",
             ["FELL"],
-            "Fell from Green to Yellow 3 h ago: policy version 4 is in force",
-            id="a fall by another policy",
+            "Fell from Green to Yellow 3 h ago: WEAK_LINK began: engagement",
+            id="a fall by a cap",
         ),
         pytest.param(
             [scored(caps=[cap()])],
@@ -75,11 +75,11 @@ MOVED = (delta("activity", -3_240), delta("two_way_contact", -8_410), delta("own
             id="a cap that is urgent",
         ),
         pytest.param(
-            [scored(caps=[cap("WEAK_LINK", 74_000, "engagement scores 30.")])],
+            [scored(caps=[cap("NO_OWNER", 70_000, "nobody owns it.")])],
             Group.OTHERS,
-            "capped",
-            ["WEAK_LINK"],
-            "WEAK_LINK holds the score at 74.0 at most: engagement scores 30",
+            "no owner",
+            ["NO_OWNER"],
+            "NO_OWNER holds the score at 70.0 at most: nobody owns it",
             id="a cap that is not",
         ),
         pytest.param(

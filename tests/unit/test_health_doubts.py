@@ -73,7 +73,7 @@ def test_an_account_whose_source_falls_silent_is_believed_less_until_it_has_no_b
     assert [change.reason for change in story.changes[1:]] == ["silent: crm", "silent: crm"]
     assert story.score.coverage == 0.15
     lines = [line for line in story.score.contributions if line.signal != "handoff"]
-    assert {line.missing for line in lines} == {"its source has been silent for more than 24 hours"}
+    assert {line.missing for line in lines} == {"silent for more than 24 hours: crm"}
     assert "there is evidence for 15% of what counts, and a band needs 50%" in story.score.unsure
 
 
@@ -300,3 +300,41 @@ def test_days_of_activity_and_sums_are_forgotten_by_nobody() -> None:
     assert {reason for _, reason in story.fates} == {"too_late"}
     assert story.state is not None
     assert DAY * (story.state.known.first_day + 9) == at() // DAY * DAY
+
+
+def test_an_account_has_no_band_before_the_import_that_tells_of_it_is_over() -> None:
+    story = Story(versions(plain()))
+    story.promises = {"r": at(days=-300)}
+    story.hears(upserted(days=-300, run="r"), call("c1", days=-299, run="r", runposition=1))
+    assert (story.score.band, story.score.unsure) == ("na", ("an import that tells of the account is under way",))
+    story.hears(call("c2", days=-1, run="r", runposition=2))
+    story.until(hours=3)
+    assert story.score.band == "na"
+    story.ends("r")
+    assert story.bands == [(at(), "na"), (story.at, "green")]
+    assert (story.change.cause, story.change.evidence[0].id) == ("events", "call:c2:03-01T09:00:00")
+
+
+def test_an_import_moves_the_band_of_a_living_account_only_by_the_whole_of_what_it_tells() -> None:
+    story = Story(versions(whole()))
+    story.hears(OLD, assigned(days=-20), call("c1", days=-1), call("c2", days=-1), call("c3", days=-1))
+    band = story.score.band
+    story.promises = {"r": at(days=-300)}
+    story.hears(ticket("t1", 1, days=-300, run="r", runposition=1))
+    assert (story.score.band, story.change.n) == (band, 1)
+    story.until(minutes=10)
+    story.hears(solved("t1", days=-299, run="r", runposition=2))
+    story.ends("r")
+    story.until(days=1)
+    assert [change.after for change in story.changes] == [band]
+
+
+def test_an_import_that_has_stalled_is_not_waited_for() -> None:
+    story = Story(versions(plain()))
+    story.promises = {"r": at(days=-300)}
+    story.hears(upserted(days=-300, run="r"), call("c1", days=-1, run="r", runposition=1))
+    story.until(hours=1)
+    assert story.score.band == "na"
+    story.stalled = frozenset({"r"})
+    story.until(hours=2)
+    assert story.score.band == "green"

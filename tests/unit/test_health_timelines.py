@@ -107,7 +107,8 @@ def test_green_comes_only_after_48_hours_three_points_above() -> None:
     story.hears(call())
     story.until(days=3)
     assert story.bands == [(at(), "yellow"), (at(hours=48), "green")]
-    assert story.change.cause == "decay"
+    assert story.change.cause == "events"  # the call with which the score rose
+    assert story.change.evidence[0].id == "call:03-02T09:00:00"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def pair() -> Story:
     ("severity", "score", "turn", "cause"),
     [
         pytest.param(4, 76_250, None, None, id="above the margin: green"),
-        pytest.param(3, 72_500, 6, "decay", id="7.5 points: after six hours"),
+        pytest.param(3, 72_500, 6, "events", id="7.5 points: after six hours"),
         pytest.param(2, 65_833, 0, "events", id="14 points: at once"),
     ],
 )
