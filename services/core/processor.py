@@ -121,10 +121,11 @@ class Processor(Protocol[S]):
         """When to look again: at most one for each thing waited for."""
 
     def outdated(self, state: S, context: Context, /) -> bool:
-        """Does the state rest on a policy, or on sources, that are no longer so? Then `due` brings it up to date.
+        """Does the state rest on a policy, sources or runs that are no longer so? Then `due` brings it up to date.
 
-        Asked of every key when the version in force at `at` or the set of silent sources has changed, and once after a
-        restart; never without a policy in force. The same question may come again.
+        Asked of every key when the version in force at `at`, the set of silent sources or that of stalled runs has
+        changed, when a run is over, and once after a restart; never without a policy in force. The same question may
+        come again.
         """
 
     def wanted(self, key: str, state: S, /) -> Sequence[Effect]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from schemas.renewals import SALE
 from schemas.sources import SYSTEM_OF_RECORD
 from services.core.errors import OperatorError
-from services.core.instants import HOUR, MINUTE
+from services.core.instants import DAY, HOUR, MINUTE, Instant
 from services.demo import company, effects, export, listed, receiver, scores, story
 from services.demo.driver import Awaited, Driver, SimulatedTime
 from services.demo.effects import Effect, Outcome
@@ -214,20 +214,28 @@ class Demo:
         """Let the clock pass to the first morning; whether everybody was scored at the end of its last day."""
         if untold := scores.untold(self._agreed):
             self._screen.say(untold)
-        await driver.advance(self._morning, WEEKEND_STEP)
+        whole, found, unsure = len(company.companies()), 0, 0
+        # Each night by itself: whoever hears of the import's end only on Monday would doubt everybody until then.
+        for night in (self._morning - 2 * DAY, self._morning - DAY, self._morning):
+            await driver.advance(night, WEEKEND_STEP)
+            if self._agreed.health is not None:
+                found, unsure = await self._closed(stack, night, whole)
         if self._agreed.health is None:
             return []
-        whole, deadline = len(company.companies()), clock.elapsed() + self._patience
-        while True:
-            found, unsure = scores.closed(self._scores, self._morning)
-            if found == whole or clock.elapsed() > deadline or self._stopping.is_set():
-                break
-            stack.check()
-            await asyncio.sleep(LOOK_SECONDS)
         fallen = scores.fallen(self._scores.past)
         self._screen.say(f"A weekend passes: {fallen} customers fall a band because nobody is in touch.")
         sentence = f"each of the {whole} customers has a score, {unsure} of them a provisional one"
         return [Outcome("scores", sentence, seen=found == whole)]
+
+    async def _closed(self, stack: Stack, morning: Instant, whole: int) -> tuple[int, int]:
+        """How many customers were scored at the end of the day before, as soon as all are; how many provisionally."""
+        deadline = clock.elapsed() + self._patience
+        while True:
+            found, unsure = scores.closed(self._scores, morning)
+            if found == whole or clock.elapsed() > deadline or self._stopping.is_set():
+                return found, unsure
+            stack.check()
+            await asyncio.sleep(LOOK_SECONDS)
 
     # -- the present ---------------------------------------------------------------------------------------------
 

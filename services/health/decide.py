@@ -13,7 +13,7 @@ from msgspec import structs
 
 from schemas.envelope import Event
 from schemas.health import Band, CapCode, Cause, HealthScored
-from services.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
+from services.core.instants import DAY, MINUTE, SECOND, Instant
 from services.health import bands, facts, message, score, signals
 from services.health.message import About, Shift
 from services.health.model import Account, Mention, Standing
@@ -22,7 +22,7 @@ from services.health.score import Judge, Verdict
 from services.health.signals import Silent
 
 LOOK_LEAST = MINUTE  # between looks that approach a crossing
-LOOK_MOST = HOUR
+LOOK_MOST = 15 * MINUTE  # so late may be said what a curve does after a flat part
 SILENT_LOOK = 15 * MINUTE  # while trust in a silent source fades
 OUTLOOK = 14 * DAY
 BEGUN_KEPT = 3
@@ -58,8 +58,8 @@ def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] 
     rules = frame.rules_at(at)
     if rules is None:  # a policy without health: nothing is scored until another is in force
         return Step(structs.replace(state, wake=at + DAY, closes=0))
-    if causes and state.imports and not _is_new(state):  # judged when the import is over, or at the next look
-        return Step(structs.replace(state, wake=min(state.closes, at + SILENT_LOOK)))
+    if causes and state.imports and not _is_new(state):  # judged when the import is over
+        return Step(state)
     about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=_is_new(state)))
     verdict = about.judge.at(at)
     step = _stepped(state, verdict, about, causes, is_told=True)
@@ -310,7 +310,7 @@ def _armed(state: Account, verdict: Verdict, judge: Judge, least: int = LOOK_LEA
     assert state.standing is not None  # noqa: S101  # it was just judged
     at = verdict.at
     wakes = [state.closes, *_appointments(state.standing, verdict, judge)]
-    if judge.is_fading(at) or state.imports:
+    if judge.is_fading(at):
         wakes.append(at + SILENT_LOOK)
     for distance, speed in judge.margins(verdict):
         if distance < speed * OUTLOOK / DAY:  # else a day ends before

@@ -149,8 +149,7 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
     `at`: when its score was last looked at. `wake`: when to look again. `closes`: the next end of a day. `caps`: since
     when each holds. `raw`, `outlook`: as last published. `policy`: the version it was judged by, `ruled`: since when,
     where it was judged by another before. `begun`: the facts with which a dwell that still runs began, by its instant.
-    `silent`: sources of it that had fallen silent. `imports`: open imports that tell of it, and when to ask again
-    whether they are over.
+    `silent`: sources of it that had fallen silent. `imports`: the imports under way that tell of it.
     """
 
     known: Known = Known()
@@ -165,5 +164,5 @@ class Account(Struct, frozen=True, array_like=True, gc=False):
     policy: int = 0
     ruled: Instant = 0
     silent: tuple[str, ...] = ()
-    imports: dict[str, Instant] = {}
+    imports: tuple[str, ...] = ()
     begun: dict[Instant, tuple[Mention, ...]] = {}

@@ -1,6 +1,6 @@
 """The health processor: accounts as keyed state; facts and handoffs in; scores, changes and closings out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from msgspec import structs
@@ -13,7 +13,7 @@ from services.core.policy import Policies, PolicyMissing
 from services.core.processor import CLOCK_ALONE, NEVER, Context, Decision, Due, Effect, Fact, Output
 from services.core.states import States
 from services.health import decide, facts, signals
-from services.health.decide import Frame
+from services.health.decide import Frame, Step
 from services.health.model import Account, Known, Mention, What
 from services.health.policy import Rules, compile_health
 
@@ -40,8 +40,8 @@ class HealthProcessor:
     def decide(self, key: str, state: Account, batch: Sequence[Fact], context: Context) -> Decision[Account]:
         frame = self._frame(key, context)
         # What time alone did comes first: it was true before these facts were known.
-        step = decide.advance(state, context.at, frame)
-        state = step.state
+        steps = _caught_up(state, frame, context)
+        state = steps[-1].state
         known, fates, causes = state.known, list[tuple[Fact, Fate]](), list[Mention]()
         for fact in batch:
             # What happened before there were rules of health is read by the first of them, so that it is not lost.
@@ -55,31 +55,33 @@ class HealthProcessor:
             if taken.known is not known:
                 causes.append(_mention(fact.event))
             known = taken.known
-        state = _importing(state, {fact.event.run for fact in batch if fact.event.run is not None}, context)
+        told = {fact.event.run for fact in batch if fact.event.run is not None}
+        if told:
+            state = structs.replace(state, imports=_open({*state.imports, *told}, context))
         if known is state.known:
-            return Decision(None if known == NOTHING else state, _outputs(step), fates)
+            return Decision(None if known == NOTHING else state, _outputs(*steps), fates)
         state = structs.replace(state, known=known)
         if context.at > NEVER:
             settled = decide.settle(state, context.at, frame, sorted(causes, reverse=True)[:CAUSES_KEPT])
-            return Decision(settled.state, _outputs(step, settled), fates)
-        return Decision(state, _outputs(step), fates)
+            return Decision(settled.state, _outputs(*steps, settled), fates)
+        return Decision(state, _outputs(*steps), fates)
 
     def due(self, key: str, state: Account, context: Context) -> Decision[Account]:
         frame = self._frame(key, context)
-        step = decide.advance(state, context.at, frame)
-        state = _importing(step.state, set(), context)
-        is_over = bool(step.state.imports) and not state.imports
-        if state.standing is None or is_over or self.outdated(state, context):
-            # What the import told moves the band only now.
-            settled = decide.settle(state, context.at, frame, state.known.latest if is_over else ())
-            return Decision(settled.state, _outputs(step, settled))
-        return Decision(state, _outputs(step))
+        steps = _caught_up(state, frame, context)
+        state = steps[-1].state
+        if state.standing is None or self.outdated(state, context):
+            settled = decide.settle(state, context.at, frame)
+            return Decision(settled.state, _outputs(*steps, settled))
+        return Decision(state, _outputs(*steps))
 
     def dues(self, state: Account) -> Sequence[Due]:
-        return (Due(state.wake, CLOCK_ALONE), *(Due(at, run) for run, at in state.imports.items()))
+        return (Due(state.wake, CLOCK_ALONE),)
 
     def outdated(self, state: Account, context: Context) -> bool:
-        """Has it been judged by other rules, or while other sources were silent?"""
+        """Has it been judged by other rules, while other sources were silent, or before an import was over?"""
+        if len(_open(state.imports, context)) < len(state.imports):
+            return True
         rules = self._rules(context.policies, context.at)
         if rules is None:
             return False
@@ -120,18 +122,25 @@ class HealthProcessor:
         return self._oldest
 
 
-def _importing(state: Account, told: set[str], context: Context) -> Account:
-    """With the imports that are under way: those of before and those that told now.
+def _caught_up(state: Account, frame: Frame, context: Context) -> list[Step]:
+    """What time did until now. What imports told moves the band at the instant at which the last of them was over."""
+    imports = _open(state.imports, context)
+    if imports or not state.imports:
+        now = state if imports == state.imports else structs.replace(state, imports=imports)
+        return [decide.advance(now, context.at, frame)]
+    over = max(context.closed.get(run, context.at) for run in state.imports)
+    at = min(max(over, state.at), context.at)
+    before = decide.advance(state, at, frame)
+    settled = decide.settle(structs.replace(before.state, imports=()), at, frame, state.known.latest)
+    return [before, settled, decide.advance(settled.state, context.at, frame)]
 
-    Each is asked about again when its progress, or after its end the time up to which silence is believed, has passed
-    what either has reached now.
-    """
-    runs = {*state.imports, *told} - context.closed.keys() - context.stalled
-    asked = {run: max(context.safe, context.promises.get(run, NEVER)) + 1 for run in sorted(runs)}
-    return state if asked == state.imports else structs.replace(state, imports=asked)
+
+def _open(runs: Iterable[str], context: Context) -> tuple[str, ...]:
+    """Those imports that are still under way: neither over, nor without progress for long."""
+    return tuple(sorted({*runs} - context.closed.keys() - context.stalled))
 
 
-def _outputs(*steps: decide.Step) -> list[Output]:
+def _outputs(*steps: Step) -> list[Output]:
     """What the steps say, and the last of their scores."""
     say = next((step.score for step in reversed(steps) if step.score), None)
     scores = [Output(HEALTH, say())] if say else []

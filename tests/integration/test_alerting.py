@@ -85,10 +85,11 @@ class Installation:
 
     def delivered(self, stage: str, endpoint: str = "webhook") -> list[dict[str, Any]]:
         """What cs.alerts says was delivered of one stage."""
+        found = [data for data in self.alerts("delivered") if data["endpoint"] == endpoint]
+        # Read after the deliveries, or one of a notice that has come in between would be of none.
         due = {data["notice"]: data for data in self.results("due")} | {
             data["notice"]: data for data in self.results("cancelled")
         }
-        found = [data for data in self.alerts("delivered") if data["endpoint"] == endpoint]
         return [
             {**data, "what": due[data["notice"]]["what"]} for data in found if due[data["notice"]]["stage"] == stage
         ]

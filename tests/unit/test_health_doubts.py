@@ -311,7 +311,7 @@ def test_an_account_has_no_band_before_the_import_that_tells_of_it_is_over() -> 
     story.until(hours=3)
     assert story.score.band == "na"
     story.ends("r")
-    assert story.bands == [(at(), "na"), (story.at, "green")]
+    assert story.bands == [(at(), "na"), (at(hours=3), "green")]
     assert (story.change.cause, story.change.evidence[0].id) == ("events", "call:c2:03-01T09:00:00")
 
 
@@ -329,12 +329,21 @@ def test_an_import_moves_the_band_of_a_living_account_only_by_the_whole_of_what_
     assert [change.after for change in story.changes] == [band]
 
 
+def test_an_import_that_was_over_long_before_it_is_heard_of_counts_from_its_end() -> None:
+    story = Story(versions(plain()))
+    story.promises = {"r": at(days=-300)}
+    story.hears(upserted(days=-300, run="r"), call("c1", days=-1, run="r", runposition=1))
+    story.closed = {"r": at(hours=1)}
+    story.until(days=2)
+    assert story.bands == [(at(), "na"), (at(hours=1), "green")]
+    assert {closing.band for closing in story.closings} == {"green"}
+
+
 def test_an_import_that_has_stalled_is_not_waited_for() -> None:
     story = Story(versions(plain()))
     story.promises = {"r": at(days=-300)}
     story.hears(upserted(days=-300, run="r"), call("c1", days=-1, run="r", runposition=1))
     story.until(hours=1)
-    assert story.score.band == "na"
     story.stalled = frozenset({"r"})
     story.until(hours=2)
-    assert story.score.band == "green"
+    assert story.bands == [(at(), "na"), (at(hours=2), "green")]

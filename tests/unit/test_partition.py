@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import TypedDict
 
 import pytest
 
@@ -26,6 +27,13 @@ from tests.mirror import Mirror
 
 PARTITIONS = 8
 HERE = partition_of(ACCOUNT.encode(), PARTITIONS)
+
+
+class RunsTold(TypedDict, total=False):
+    """What a mark says of runs."""
+
+    stalled: tuple[str, ...]
+    closed: dict[str, datetime]
 
 
 @dataclass
@@ -169,10 +177,10 @@ class Watched:
         raw = states.pop(META, None)
         self.here.restore(states, Meta.decode(raw) if raw else Meta({OWNERSHIP.name: 0, CLOCK.name: 0}))
 
-    def tick(self, minutes: float, **heard: float) -> None:
+    def tick(self, minutes: float, runs: RunsTold | None = None, **heard: float) -> None:
         at = moment(minute(minutes))
         told = {source: moment(minute(last)) for source, last in heard.items()}
-        mark = Mark(at=at, safe=at, heard=told, ends={}, writer="test", simulated=True)
+        mark = Mark(at=at, safe=at, heard=told, ends={}, writer="test", simulated=True, **(runs or {}))
         event = ClockAdvanced(id="1", source="clock", subject="0", partitionkey="0", time=at, data=mark)
         position = self.here.meta.positions[CLOCK.name]
         self.here.take(CLOCK, [Raw(position, codec.encode(event), b"0")], position + 1)
@@ -279,6 +287,26 @@ def test_a_flush_carries_a_bounded_number_of_keys_be_they_due_or_outdated(monkey
     assert [len(keys) for keys in flushes] == [5, 5, 2]
     assert sorted(key for keys in flushes for key in keys) == sorted(KEYS)
     assert watched.rests_on() == {(2, frozenset())}
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        pytest.param(RunsTold(stalled=("r",)), id="stalled"),
+        pytest.param(RunsTold(closed={"r": moment(minute(1))}), id="over"),
+    ],
+)
+def test_every_key_is_asked_when_a_run_has_stalled_or_is_over(runs: RunsTold) -> None:
+    watched = Watched()
+    watched.publish(1, since=0)
+    watched.tick(1)
+    watched.settle()
+    watched.mirror.asked.clear()
+    watched.tick(2)
+    assert watched.mirror.asked == []
+    watched.tick(3, runs)
+    watched.settle()
+    assert len(watched.mirror.asked) == len(KEYS)
 
 
 def test_a_turn_that_took_its_time_leaves_the_rest_to_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:

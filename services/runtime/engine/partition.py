@@ -37,7 +37,8 @@ MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and t
 
 
 Place = tuple[str, int]  # topic and partition
-Basis = tuple[int, frozenset[str]]  # what every state rests on: the policy's version and who is silent
+# What states rest on: the policy's version, who is silent, which runs have stalled, and how many are over.
+Basis = tuple[int, frozenset[str], frozenset[str], int]
 NO_ENDS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -274,16 +275,17 @@ class Partition(Generic[S]):
         self._resume()
 
     def _compare(self) -> None:
-        """Begin a round of questions where a policy or a silence has changed what states rest on.
+        """Begin a round of questions where a policy, a silence or a run has changed what states rest on.
 
         With the first mark after a restore nothing is known of what they rest on, so that they are asked.
         """
         context = self._context
         try:
             # In force by what the tables say now: a policy may be activated after the mark that covers its instant.
-            basis = context.policies.in_force(context.at).version, frozenset(context.silent)
+            version = context.policies.in_force(context.at).version
         except PolicyMissing:
             return
+        basis = version, frozenset(context.silent), context.stalled, len(context.closed)
         if basis != self._basis:
             self._basis = basis
             self._rounds.begin(self._state)
