@@ -445,7 +445,7 @@ def events(kind: type[Event]) -> st.SearchStrategy[Event]:
         partitionkey=ids,
         receivedat=st.none() | times,
         run=st.none() | ids,
-        runposition=st.none() | counts,
+        runposition=st.none() | st.integers(min_value=0, max_value=1 << 53),
         sourcerank=ranks,
         traceparent=st.none() | lines,
         data=DATA[kind.model_fields["data"].annotation],
