@@ -44,7 +44,7 @@ def channels_of(settings: Settings) -> tuple[Channel, ...]:
 
 
 class Courier:
-    """Implements services.runtime.engine.worker.Courier. An attempt is begun once by this process, and never forgotten
+    """Implements services.runtime.engine.courier.Courier. An attempt is begun once by this process, and never forgotten
     between its end and the broker's acknowledgement of the result.
     """
 

@@ -7,7 +7,7 @@ from schemas.policies import Policy
 from services.handoff.policy import compile_kinds
 from services.handoff.processor import HandoffProcessor
 from services.runtime.documents import DocumentError, load
-from services.runtime.engine import worker
+from services.runtime.engine import names, worker
 from services.runtime.first_policy import publish_first
 from services.runtime.settings import Settings
 
@@ -25,5 +25,5 @@ def read_policy(path: Path) -> Policy:
 def run(settings: Settings) -> None:
     """Run the handoff service until it is told to stop."""
     processor, policy = HandoffProcessor(), read_policy(settings.policy)
-    asyncio.run(publish_first(settings, policy, worker.topics_of(processor)))
+    asyncio.run(publish_first(settings, policy, names.topics_of(processor)))
     worker.run(settings, processor)

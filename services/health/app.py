@@ -10,7 +10,7 @@ from schemas.policies import Policy
 from services.health.policy import compile_health
 from services.health.processor import HealthProcessor
 from services.runtime.documents import DocumentError, load
-from services.runtime.engine import worker
+from services.runtime.engine import names, worker
 from services.runtime.engine.counted import Counted
 from services.runtime.first_policy import publish_first
 from services.runtime.metrics import Metrics
@@ -32,7 +32,7 @@ def read_policy(path: Path) -> Policy:
 def run(settings: Settings) -> None:
     """Run the health service until it is told to stop."""
     processor, policy = HealthProcessor(), read_policy(settings.policy)
-    asyncio.run(publish_first(settings, policy, worker.topics_of(processor)))
+    asyncio.run(publish_first(settings, policy, names.topics_of(processor)))
     metrics = Metrics()
     worker.run(settings, Counted(processor, partial(count, metrics)), metrics=metrics)
 

@@ -23,6 +23,7 @@ FULL_SECONDS = 30.0
 LOOK_BACK = 64  # offsets: marks and the markers of their transactions
 RIVAL_SECONDS = 10 * SECOND
 SIMULATED_GAP = 36_500 * DAY
+SILENT = "no mark has been written yet"
 
 # What a processor may read by partition, and whole.
 COVERED = tuple(
@@ -79,7 +80,7 @@ async def write(settings: Settings, stopping: asyncio.Event, time: Time = WALL) 
     await kafka.ensure_topics(settings, topics)
     marks = _Writer(settings, clock.fresh_id(), time.simulated)
     async with AsyncExitStack() as open_now:
-        open_now.enter_context(http.serve(settings.http_port, Metrics(), lambda: marks.has_written))
+        open_now.enter_context(http.serve(settings, marks.metrics, http.ready_when(lambda: marks.has_written, SILENT)))
         news = await open_now.enter_async_context(kafka.follow(settings, (SOURCES,)))
         offsets = await open_now.enter_async_context(kafka.offsets(settings))
         await _stay_alone(settings)
@@ -119,6 +120,8 @@ async def _beat(
         closed = heard.runs.closed(None if is_full else last.at)
         await _written(transactions, writer.marks(last, heard, closed, ends))
         writer.has_written = True
+        for source, until in heard.hearts.promises(last.at).items():
+            writer.metrics.promise.labels(source).set(until / SECOND)
         following = max(following + interval, clock.elapsed())
         try:
             await asyncio.wait_for(stopping.wait(), max(0.0, following - clock.elapsed()))
@@ -129,7 +132,7 @@ async def _beat(
 async def _written(transactions: kafka.Transactions, marks: list[kafka.Write]) -> None:
     # aiokafka tries for ever; a clock that cannot be written had better end and be started again.
     try:
-        await asyncio.wait_for(transactions.commit(marks), COMMIT_SECONDS)
+        await asyncio.wait_for(transactions.transact(marks), COMMIT_SECONDS)
     except TimeoutError:
         raise kafka.BrokerAway(
             f"{CLOCK} could not be written for {COMMIT_SECONDS:.0f} s; is the broker well?"
@@ -144,6 +147,7 @@ class _Writer:
     name: str
     simulated: bool
     has_written: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
 
     def marks(
         self, now: Tick, heard: Heard, closed: Mapping[str, Instant], ends: Mapping[str, tuple[int, ...]]

@@ -8,10 +8,12 @@ import pytest
 
 from schemas.topics import CLOCK
 from services.handoff.processor import HandoffProcessor
-from services.runtime.engine.flush import Lane
+from services.runtime.engine.courier import Idle
+from services.runtime.engine.engine import Engine
+from services.runtime.engine.flush import Lane, Owner
+from services.runtime.engine.keep import Kept
 from services.runtime.engine.partition import Cut, Meta, Partition
 from services.runtime.engine.tables import Tables
-from services.runtime.engine.worker import Engine, Idle
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
@@ -23,7 +25,13 @@ class Broker:
         self.flushes = 0
         self.is_closed = False
 
-    async def commit(self, _: Any) -> None:
+    async def begin(self) -> None:
+        pass
+
+    async def write(self, writes: Any) -> dict[tuple[str, int], int]:
+        return {(write.topic, write.partition): 0 for write in writes}
+
+    async def commit(self) -> None:
         self.flushes += 1
 
     async def close(self) -> None:
@@ -40,9 +48,8 @@ def a_lane(broker: Broker, told: list[str], partition: Partition[Any] | None = N
         partition = Partition(0, 1, processor, Tables(settings), metrics)
         partition.restore({}, Meta({topic.name: 0 for topic in (*processor.inputs, CLOCK)}))
     transactions: Any = broker
-    return Lane(
-        settings, partition, "state", transactions, metrics, Idle().perform, failed, lambda why, _: told.append(why)
-    )
+    owner: Owner[Any] = Owner(Idle().perform, failed, lambda why, _: told.append(why))
+    return Lane(settings, Kept(partition, None), "state", transactions, metrics, owner)
 
 
 class Asking:

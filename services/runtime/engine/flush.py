@@ -1,85 +1,110 @@
 """The flush of one partition: state, positions and outputs in one transaction, one in flight at a time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Generic
 
+from services.core.instants import SECOND
 from services.core.processor import Effect, S
 from services.runtime import clock
-from services.runtime.engine.partition import Cut, Partition
-from services.runtime.kafka import Transactions, Write
-from services.runtime.metrics import Metrics
+from services.runtime.engine.keep import Kept
+from services.runtime.engine.partition import Cut
+from services.runtime.engine.steps import Passed, Step, unobserved
+from services.runtime.kafka import Fenced, Transactions, Write
+from services.runtime.metrics import Metrics, Phase
 from services.runtime.settings import Settings
 
-PENDING_LIMIT = 20_000  # records reduced but not flushed; beyond it the partition takes no more
+FULL = 20_000  # records reduced but not flushed; beyond it the partition takes no more
+EARLY = 5_000  # records, with which a flush waits for no interval
 RIDE_SECONDS = 5.0  # positions alone wait this long for something worth a transaction
 FLUSH_SECONDS = 20.0  # aiokafka has no delivery timeout of its own
 LAST_FLUSH_SECONDS = 3.0
 
 
-class Lane(Generic[S]):
-    """A partition with its transactional producer and the task that flushes it.
+@dataclass(frozen=True, slots=True)
+class Owner(Generic[S]):
+    """Whom a lane tells.
 
     `perform` is given what committed states want done, `failed` is told what stopped a flush, `crashed` of anything
-    that must not happen; until then the lane serves.
+    that must not happen, `passed` of every step.
     """
+
+    perform: Callable[[Sequence[Effect]], None]
+    failed: Callable[["Lane[S]", Exception], Awaitable[None]]
+    crashed: Callable[[str, Exception], None]
+    passed: Passed = unobserved
+
+
+class Lane(Generic[S]):
+    """A partition with its transactional producer and the task that flushes it; serves until it is told otherwise."""
 
     def __init__(
         self,
         settings: Settings,
-        partition: Partition[S],
+        held: Kept[S],
         changelog: str,
         transactions: Transactions,
         metrics: Metrics,
-        perform: Callable[[Sequence[Effect]], None],
-        failed: Callable[["Lane[S]", Exception], Awaitable[None]],
-        crashed: Callable[[str, Exception], None],
+        owner: Owner[S],
     ) -> None:
-        self.partition = partition
+        self.partition = held.partition
         self.ready = True
+        self.has_flushed = False
         self._settings = settings
         self._changelog = settings.topic(changelog)
         self._transactions = transactions
         self._metrics = metrics
-        self.has_flushed = False
-        self._perform = perform
-        self._failed = failed
-        self._crashed = crashed
+        name = self.partition.processor
+        self._phases = {phase: metrics.flush_seconds.labels(name, phase) for phase in Phase}
+        self._age = metrics.event_to_output.labels(name)
+        self._owner = owner
+        self._meta_offset = held.offset
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._early = asyncio.Event()
         self._busy = False
+        self._failed = False
         self._flushed_at = clock.elapsed()
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def takes(self) -> bool:
+        """Shall more records be fetched for it?"""
+        return self.ready and self.partition.pending <= FULL
 
     def touched(self) -> None:
         """The partition took something in."""
         if self.partition.changed or self.partition.overdue:
             self._wake.set()
-        if self.partition.pending > PENDING_LIMIT:
-            self._room.clear()
+        if self.partition.pending >= EARLY:
+            self._early.set()
 
-    async def room(self) -> None:
-        """Wait while too much is pending; returns at once when the lane stops serving."""
-        await self._room.wait()
+    async def close(self) -> Kept[S] | None:
+        """One last flush, bounded; then the task ends and the producer is closed.
 
-    async def close(self) -> None:
-        """One last flush, bounded; then the task ends and the producer is closed."""
+        Answers the partition where it stands in the changelog just as it is here, so that it may be kept.
+        """
         self.ready = False
         self._wake.set()
+        self._early.set()
         deadline = clock.elapsed() + LAST_FLUSH_SECONDS
-        while not self._task.done() and (self._busy or self.partition.moved or self.partition.changed):
+        while not self._task.done() and not self._failed and not self._is_clean:
             if clock.elapsed() > deadline:
                 break
             self._wake.set()
             await asyncio.sleep(0.01)
+        is_clean = self._is_clean and not self._failed
         await self.abandon()
+        return Kept(self.partition, self._meta_offset) if is_clean else None
+
+    @property
+    def _is_clean(self) -> bool:
+        return not (self._busy or self.partition.moved or self.partition.changed)
 
     async def abandon(self) -> None:
         """Stop without a flush; what was not committed is aborted by the next owner."""
         self.ready = False
-        self._room.set()
         if self._task is not asyncio.current_task():
             self._task.cancel()
             await asyncio.wait([self._task], timeout=LAST_FLUSH_SECONDS)
@@ -90,13 +115,13 @@ class Lane(Generic[S]):
             while await self._flush():
                 continue
         except Exception as error:  # noqa: BLE001  # a lane that ended unseen would look alive and stand still
-            self._crashed(f"partition {self.partition.number} cannot go on: {error}", error)
+            self._owner.crashed(f"partition {self.partition.number} cannot go on: {error}", error)
 
     async def _flush(self) -> bool:
         """One flush, when there is something worth it; False once this lane is done for."""
         await self._worth_flushing()
         cut = self.partition.cut()
-        self._room.set()
+        self._early.clear()
         self._busy = True
         try:
             # Not `wait_for`: in Python 3.11 it may swallow the cancellation of this task.
@@ -104,13 +129,16 @@ class Lane(Generic[S]):
                 await self._write(cut)
         except Exception as error:  # noqa: BLE001  # the one error rule: whatever it is, start again from the log
             self._metrics.flush_failures.labels(self.partition.processor).inc()
-            self.ready = False
-            await self._failed(self, error)
+            if isinstance(error, Fenced):
+                self._metrics.zombie_writes.labels(self.partition.processor).inc()
+            self.ready, self._failed = False, True
+            await self._owner.failed(self, error)
             return False
         self._busy, self.has_flushed = False, True
         self.partition.committed(cut)
         if cut.effects and self.ready:
-            self._perform(cut.effects)
+            self._owner.perform(cut.effects)
+        await self._owner.passed(Step.APPLIED, self.partition.number)
         if self.partition.overdue and self.ready:
             self.partition.fire()
             self.touched()
@@ -133,13 +161,32 @@ class Lane(Generic[S]):
             if ride <= 0:
                 self._flushed_at = clock.elapsed()
         since = clock.elapsed() - self._flushed_at
-        if self.ready:
-            await asyncio.sleep(max(0.0, self._settings.flush_ms / 1000 - since))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._settings.flush_ms / 1000 - since)):
+                await self._early.wait()
 
     async def _write(self, cut: Cut) -> None:
-        number, begun = self.partition.number, clock.elapsed()
-        writes = [Write(self._changelog, number, cut.changelog)]
-        writes += [Write(self._settings.topic(topic), to, records) for (topic, to), records in cut.outputs.items()]
-        await self._transactions.commit(writes)
+        number, passed, transactions = self.partition.number, self._owner.passed, self._transactions
+        state = Write(self._changelog, number, cut.changelog)
+        writes = [Write(self._settings.topic(topic), to, records) for (topic, to), records in cut.outputs.items()]
+        await passed(Step.CUT, number)
+        with self._timed(Phase.BEGIN):
+            await transactions.begin()
+        await passed(Step.BEGUN, number)
+        # The state is the last of them: without transactions a crash may repeat outputs, but never lose one.
+        with self._timed(Phase.WRITE):
+            offsets = await transactions.write([*writes, state])
+        await passed(Step.WRITTEN, number)
+        with self._timed(Phase.COMMIT):
+            await transactions.commit()
+        await passed(Step.COMMITTED, number)
+        self._meta_offset = offsets[self._changelog, number]
         self._flushed_at = clock.elapsed()
-        self._metrics.flush_seconds.labels(self.partition.processor).observe(self._flushed_at - begun)
+        if cut.oldest is not None:
+            self._age.observe(max(0.0, clock.now() / SECOND - cut.oldest / 1000))
+
+    @contextmanager
+    def _timed(self, phase: Phase) -> Iterator[None]:
+        begun = clock.elapsed()
+        yield
+        self._phases[phase].observe(clock.elapsed() - begun)

@@ -15,15 +15,16 @@ from schemas.topics import CLOCK, Topic, dead_letters
 from services.core.instants import MINUTE, SECOND, Instant, instant
 from services.core.outcome import DeadLetter, Drop, Reason
 from services.core.policy import Policies, PolicyMissing
-from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S
+from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S, Wait
 from services.runtime import clock
 from services.runtime.engine.rounds import Rounds
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.timers import Timers
 from services.runtime.kafka import Header, Record, partition_of
-from services.runtime.metrics import Metrics
+from services.runtime.metrics import Metrics, Timer
 
 META = b"\x00meta"
+META_VERSION = 2  # the first had no ids of topics
 AHEAD_OF_ARRIVAL = 5 * MINUTE  # an event may be this much younger than its arrival: clocks differ
 MARK_AHEAD = 5 * SECOND
 FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
@@ -67,6 +68,9 @@ class Meta:
     closed: dict[str, Instant] = field(default_factory=dict)
     silent: dict[str, Instant] = field(default_factory=dict)
     stalled: list[str] = field(default_factory=list)
+    topics: dict[str, str] = field(default_factory=dict)  # ids of the inputs and of the changelog; "" where unknown
+    transactional: bool = True  # the first version knew nothing else
+    version: int = META_VERSION
 
     def copy(self) -> "Meta":
         """A copy that the partition's further life does not change."""
@@ -80,7 +84,14 @@ class Meta:
 
     @classmethod
     def decode(cls, raw: bytes) -> "Meta":
-        return cls(**json.loads(raw))
+        """What any version up to this one wrote. Raises ValueError for a newer one, and for what is no meta."""
+        told = json.loads(raw)
+        if told.get("version", 1) > META_VERSION:
+            raise ValueError(
+                f"its meta has version {told['version']}, and this Steward reads up to {META_VERSION}: "
+                "run the newer Steward that wrote it, or a newer one still"
+            )
+        return cls(**{**told, "version": META_VERSION})
 
 
 @dataclass(slots=True)
@@ -91,6 +102,7 @@ class Cut:
     changelog: list[Record]
     outputs: dict[Place, list[Record]]
     effects: list[Effect]
+    oldest: int | None = None  # when the oldest record reduced in it was written, in milliseconds
 
 
 class Partition(Generic[S]):
@@ -111,6 +123,11 @@ class Partition(Generic[S]):
         self._rounds = Rounds()
         self._basis: Basis | None = None
         self._woken = 0
+        self.appended: dict[str, int] = {}  # when the last record taken of each topic was written, in milliseconds
+        self._oldest: int | None = None
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
+        self._fired = {kind: metrics.fired.labels(processor.name, kind) for kind in Timer}
         self._marks: deque[Mark] = deque()
         self._context = self.meta.context(tables.policies)
         self._dirty: dict[str, None] = {}
@@ -134,10 +151,17 @@ class Partition(Generic[S]):
         self._state = {key.decode(): processor.decode(raw[1:], raw[0]) for key, raw in states.items()}
         for key, state in self._state.items():
             self._timers.arm(key, processor.dues(state))
+        self._sizes = {key.decode(): len(raw) for key, raw in states.items()}
+        self._bytes = sum(self._sizes.values())
         self.meta = meta.copy()
         self._context = self.meta.context(self._tables.policies)
         self._committed = dict(meta.positions)
-        self._behind = {topic.name: ends[topic.name] for topic in processor.inputs if topic.name in ends}
+        self.again(ends)
+
+    def again(self, ends: Mapping[str, int]) -> None:
+        """Go on with the state that is there, after a while in which another process may have done its effects."""
+        self._resumed = False
+        self._behind = {topic.name: ends[topic.name] for topic in self._processor.inputs if topic.name in ends}
 
     # -- what comes in -------------------------------------------------------------------------------------------
 
@@ -145,9 +169,13 @@ class Partition(Generic[S]):
         """Records of one topic in order of offset; `position` is where the next fetch will begin."""
         before = self.meta.positions[topic.name]
         fresh = records if not records or records[0].offset >= before else [r for r in records if r.offset >= before]
+        if fresh:
+            self.appended[topic.name] = fresh[-1].timestamp
         if topic is CLOCK:
             self._hear(fresh)
         elif fresh:
+            written = fresh[0].timestamp
+            self._oldest = written if self._oldest is None else min(self._oldest, written)
             self._reduce(topic, fresh)
         self.meta.positions[topic.name] = max(before, position)
         self._advance()
@@ -320,13 +348,19 @@ class Partition(Generic[S]):
             keys = self._timers.pop(self._context.reached, wanted)
             for key in keys:
                 self._wake(key, self._state[key])
-            if keys:
-                self._metrics.fired.labels(self._processor.name).inc(len(keys))
+            self._count_fired()
             if len(keys) < wanted:
                 return False
             if clock.elapsed() > until:
                 return True
         return True
+
+    def _count_fired(self) -> None:
+        for wait, late in self._timers.taken:
+            kind = _kind(wait)
+            self._fired[kind].inc()
+            if kind is not Timer.RUN:  # a run tells of years ago, and its progress moves its clock in leaps
+                self._metrics.lateness.observe(late / SECOND)
 
     def _ask(self, until: float) -> bool:
         for key in self._rounds.next(ASK_LIMIT):
@@ -360,14 +394,23 @@ class Partition(Generic[S]):
         self.meta.flush += 1
         meta = self.meta.copy()
         state, encode, version = self._state, self._processor.encode, bytes([self._processor.version])
-        changelog: list[Record] = [
-            (META, meta.encode(), []),
-            *((key.encode(), version + encode(state[key]) if key in state else None, []) for key in self._dirty),
+        changed: list[Record] = [
+            (key.encode(), version + encode(state[key]) if key in state else None, []) for key in self._dirty
         ]
-        cut = Cut(meta, changelog, self._outputs, self._wanted())
+        self._weigh(changed)
+        cut = Cut(meta, [(META, meta.encode(), []), *changed], self._outputs, self._wanted(), self._oldest)
+        self._oldest = None
         self._dirty, self._outputs, self._asking, self._closed_changed = {}, {}, {}, False
         self.pending, self._woken = 0, 0
         return cut
+
+    def _weigh(self, changed: Sequence[Record]) -> None:
+        sizes = self._sizes
+        for key, (_, raw, _) in zip(self._dirty, changed, strict=True):
+            self._bytes -= sizes.pop(key, 0)
+            if raw is not None:
+                sizes[key] = len(raw)
+                self._bytes += len(raw)
 
     def _wanted(self) -> list[Effect]:
         """What the states of this cut want done; nothing before the partition has caught up once."""
@@ -384,10 +427,20 @@ class Partition(Generic[S]):
     def observe(self) -> None:
         """Publish the gauges."""
         labels = (self._processor.name, str(self.number))
+        for topic, position in self._committed.items():
+            self._metrics.committed.labels(labels[0], topic, labels[1]).set(position)
+        self._metrics.state_bytes.labels(*labels).set(self._bytes)
+        self._metrics.overdue.labels(*labels).set(self._timers.overdue(self._context.reached) / SECOND)
         self._metrics.armed.labels(*labels).set(len(self._timers))
         self._metrics.accounts.labels(*labels).set(len(self._state))
         if self._context.at > NEVER:
             self._metrics.clock_time.labels(*labels).set(self._context.at / SECOND)
+
+
+def _kind(wait: Wait) -> Timer:
+    if wait is None:
+        return Timer.CLOCK
+    return Timer.RUN if isinstance(wait, str) else Timer.LIVE
 
 
 def _mark(record: Raw) -> Mark | None:

@@ -21,26 +21,37 @@ class Snapshot:
 
     states: dict[bytes, bytes] = field(default_factory=dict)
     meta: Meta | None = None
+    offset: int | None = None  # of the meta
     records: int = 0
+    read: int = 0  # up to this offset
     ends: dict[str, int] = field(default_factory=dict)
 
 
 async def restore(
-    settings: Settings, changelog: str, inputs: Sequence[Topic], numbers: Sequence[int]
+    settings: Settings,
+    changelog: str,
+    inputs: Sequence[Topic],
+    numbers: Sequence[int],
+    filling: dict[int, Snapshot] | None = None,
 ) -> dict[int, tuple[Snapshot, Meta]]:
     """The snapshot of each partition, and its meta with a position for every input.
+
+    `filling` holds the snapshots while they fill.
 
     Reads only committed records. Raises ChangelogError when records stand there without a meta, or when a
     position lies outside what its input still holds.
     """
     name = settings.topic(changelog)
     snapshots = {number: Snapshot() for number in numbers}
+    if filling is not None:
+        filling.update(snapshots)
 
     def take(record: ConsumerRecord) -> None:
         snapshot = snapshots[record.partition]
         snapshot.records += 1
+        snapshot.read = record.offset + 1
         if record.key == META:
-            snapshot.meta = Meta.decode(record.value)
+            snapshot.meta, snapshot.offset = Meta.decode(record.value), record.offset
         elif record.value is None:
             snapshot.states.pop(record.key, None)
         else:

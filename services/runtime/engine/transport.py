@@ -12,12 +12,16 @@ from services.runtime.patience import hold_empty_fetches
 
 FETCH_WAIT_MS = 50
 FETCH_BYTES = 4 << 20
+LOOK_AGAIN_SECONDS = 0.02  # until a partition that took no records may take some again
 
 
 class Receiver(Protocol):
     """Who takes the batches."""
 
     incarnation: int
+
+    def takes(self, number: int) -> bool:
+        """Shall records of this partition be fetched now?"""
 
     def seeks(self) -> Mapping[tuple[str, int], int]:
         """Where each partition that serves goes on, by topic name on the broker and number."""
@@ -75,7 +79,20 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Faust asks for a seek after each rebalance; the drain does it between two fetches."""
+        self.seek_soon()
+
+    def seek_soon(self) -> None:
+        """Go on where the engine's partitions stand, from the next fetch on."""
         self._must_seek = True
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109  # as Faust has it
+        """Fetch of those partitions only that take records: one that is full or being restored stops no other."""
+        wanted = {tp for tp in active_partitions or () if self._engine.takes(tp.partition)}
+        if not wanted:  # an empty set would mean all
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            return {}
+        is_all = len(wanted) == len(active_partitions)
+        return await super()._getmany(wanted, timeout if is_all else LOOK_AGAIN_SECONDS)
 
     def _seek_all(self) -> None:
         self._must_seek = False
@@ -112,6 +129,8 @@ class BatchConsumer(driver.Consumer):
         # All positions are read before the first await: afterwards the next fetch may have moved them.
         moved = [(tp, fetched.get(tp, ()), thread.next_offset(tp)) for tp in self.assignment()]
         for tp, records, position in moved:
+            if not self._engine.takes(tp.partition) and not records:
+                continue
             if position is None:
                 self._must_seek = True
             else:
