@@ -83,6 +83,9 @@ class Topic:
     def __str__(self) -> str:
         return self.name
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # of all fields it costs more than reading an event
+
 
 PROCESSORS: tuple[Service, ...] = (
     "identity",
@@ -198,6 +201,8 @@ HANDOFFS = Topic(
         handoffs.SlaBreached,
         handoffs.SlaPassed125,
         handoffs.SlaPassed200,
+        handoffs.SlaSuspected,
+        handoffs.SlaCleared,
         handoffs.SlaMet,
         handoffs.SlaRetracted,
     ),

@@ -14,14 +14,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def instant(at: datetime) -> Instant:
     """The instant of an aware datetime; in a fold of its zone, the reading that its `fold` names."""
-    if at.utcoffset() is None:
+    try:
+        # timestamp() would go through a float, which is off by a microsecond for some dates.
+        since = at - _EPOCH
+    except TypeError:
         raise ValueError(
             f"The time {at.isoformat()} has no zone, so it names no instant; "
             f"give its offset, for example {at.isoformat()}+00:00."
-        )
-    # timestamp() would go through a float, which is off by a microsecond for some dates.
-    since = at - _EPOCH
-    return since.days * DAY + since.seconds * SECOND + since.microseconds
+        ) from None
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
 def moment(at: Instant) -> datetime:

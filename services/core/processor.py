@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from schemas.envelope import Event
 from schemas.topics import Topic
 from services.core.instants import Instant
@@ -14,8 +16,7 @@ S = TypeVar("S")
 NEVER: Instant = -(1 << 62)
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True, gc=False):
     """An event as it stands in a topic, and when it first arrived."""
 
     topic: Topic
@@ -70,14 +71,12 @@ class Context:
         return min([self.safe, *(self.promises[source] for source in wait if source in self.promises)])
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True, gc=False):
     topic: Topic
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Decision(Generic[S]):
+class Decision(Struct, Generic[S], frozen=True):
     """What should happen: the state afterwards (None: forget the key), what to publish, what became of facts.
 
     A fact that `fates` does not name was taken in.

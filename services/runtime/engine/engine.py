@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic
 
 from schemas.topics import CLOCK, POLICY, Topic
@@ -15,7 +15,8 @@ from services.runtime.engine.courier import Courier
 from services.runtime.engine.flush import Lane, Owner
 from services.runtime.engine.keep import Kept, unchanged
 from services.runtime.engine.names import changelog_of, group_of
-from services.runtime.engine.partition import Partition, Raw
+from services.runtime.engine.partition import Partition
+from services.runtime.engine.raw import Raw
 from services.runtime.engine.steps import Passed, Step, unobserved
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.transport import BatchConsumer
@@ -213,12 +214,12 @@ class Engine(Generic[S]):
             await self._passing(Step.OPENED, numbers)
             await self._restore(numbers, opened)
             await self._passing(Step.RESTORED, numbers)
-            if self._revocations != revocations:  # and this task's cancellation is under way
-                raise asyncio.CancelledError
         except BaseException:  # a rebalance, too: another process may own these by now
-            self._kept |= opened
-            await asyncio.shield(asyncio.gather(*(writer.close() for writer in writers.values())))
+            await asyncio.shield(self._drop(writers.values(), opened))
             raise
+        if self._revocations != revocations:  # and this task's cancellation is under way
+            await self._drop(writers.values(), opened)
+            return
         for number, held in opened.items():
             self._lanes[number] = Lane(
                 self._settings, held, self._changelog, writers[number], self._metrics, self._owner
@@ -262,6 +263,10 @@ class Engine(Generic[S]):
             snapshot.states.clear()
             self.restoring.pop(number, None)
             await asyncio.sleep(0)
+
+    async def _drop(self, writers: Iterable[Transactions], opened: Mapping[int, Kept[S]]) -> None:
+        self._kept |= opened
+        await asyncio.gather(*(writer.close() for writer in writers))
 
     async def _passing(self, step: Step, numbers: Iterable[int]) -> None:
         for number in numbers:

@@ -4,36 +4,34 @@ import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
 from itertools import islice
 from types import MappingProxyType
-from typing import Generic, Protocol
+from typing import Generic
 
 from schemas import codec
 from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import CLOCK, Topic, dead_letters
-from services.core.instants import MINUTE, SECOND, Instant, instant
-from services.core.outcome import DeadLetter, Drop, Reason
+from services.core.instants import SECOND, Instant, instant
+from services.core.outcome import DeadLetter, Drop
 from services.core.policy import Policies, PolicyMissing
 from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S, Wait
 from services.runtime import clock
+from services.runtime.engine.admission import admit, letter, misplaced
+from services.runtime.engine.raw import Raw
 from services.runtime.engine.rounds import Rounds
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.timers import Timers
-from services.runtime.kafka import Header, Record, partition_of
+from services.runtime.kafka import Record, partition_of
 from services.runtime.metrics import Metrics, Timer
 
 META = b"\x00meta"
 META_VERSION = 2  # the first had no ids of topics
-AHEAD_OF_ARRIVAL = 5 * MINUTE  # an event may be this much younger than its arrival: clocks differ
 MARK_AHEAD = 5 * SECOND
 FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
 FIRED_AT_ONCE = 10
 FIRE_SECONDS = 0.1  # a turn of the loop: events, heartbeats and other partitions wait for it
 ASK_LIMIT = 20_000  # keys asked in one turn of the loop whether they are outdated
 MARKS_KEPT = 600
-MESSAGE_LENGTH = 500
-LETTER_BYTES = 800_000  # of key and value; with the headers a dead letter must still fit into one batch
 MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and the newest covers them
 
 
@@ -41,16 +39,6 @@ Place = tuple[str, int]  # topic and partition
 # What states rest on: the policy's version, who is silent, which runs have stalled, and how many are over.
 Basis = tuple[int, frozenset[str], frozenset[str], int]
 NO_ENDS: Mapping[str, int] = MappingProxyType({})
-
-
-class Raw(Protocol):
-    """A record as the broker delivers it."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[Header]
 
 
 @dataclass(slots=True)
@@ -181,74 +169,44 @@ class Partition(Generic[S]):
         self._advance()
 
     def _reduce(self, topic: Topic, records: Sequence[Raw]) -> None:
-        by_key: dict[str, list[tuple[Fact, Raw]]] = {}
+        by_key: dict[str, tuple[list[Fact], list[Raw]]] = {}
         for record in records:
-            admitted = self._admit(topic, record)
+            admitted = admit(topic, record)
             if isinstance(admitted, Fact):
-                by_key.setdefault(admitted.event.partitionkey, []).append((admitted, record))
+                key = admitted.event.partitionkey
+                if key not in by_key:
+                    by_key[key] = [], []
+                facts, raws = by_key[key]
+                facts.append(admitted)
+                raws.append(record)
             else:
                 self._settle(topic, record, admitted)
         processor, context = self._processor, self._context
-        for key, pairs in by_key.items():
+        for key, (facts, raws) in by_key.items():
             state = self._state.get(key)
             if state is None:
+                if stray := misplaced(key, self.number, self._count):
+                    for record in raws:
+                        self._settle(topic, record, stray)
+                    continue
                 state = processor.empty()
-            decision = processor.decide(key, state, [fact for fact, _ in pairs], context)
+            decision = processor.decide(key, state, facts, context)
             self._apply(key, decision)
-            for fact, fate in decision.fates:
-                self._settle(topic, next(record for known, record in pairs if known is fact), fate)
+            if decision.fates:
+                places = {id(fact): record for fact, record in zip(facts, raws, strict=True)}
+                for fact, fate in decision.fates:
+                    self._settle(topic, places[id(fact)], fate)
         self.pending += len(records)
         counted = self._metrics.records.labels(processor.name, topic.name, "read")
         counted.inc(len(records))
 
-    def _admit(self, topic: Topic, record: Raw) -> Fact | Drop | DeadLetter:
-        key, value = record.key, record.value
-        if value is None:
-            return Drop(Reason.EMPTY)
-        try:
-            event = codec.decode(topic, value)
-        except codec.UnknownType as error:
-            return DeadLetter(Reason.UNKNOWN_TYPE, str(error))
-        except codec.SchemaError as error:
-            return DeadLetter(Reason.SCHEMA, str(error))
-        if key is None or key != event.partitionkey.encode():
-            return DeadLetter(Reason.SCHEMA, f"partitionkey is {event.partitionkey!r}, but the record's key is {key!r}")
-        if event.partitionkey not in self._state and partition_of(key, self._count) != self.number:
-            return DeadLetter(
-                Reason.WRONG_PARTITION,
-                f"key {event.partitionkey!r} belongs in partition {partition_of(key, self._count)}, "
-                f"not {self.number}; set partitioner=murmur2_random in the producer",
-            )
-        appended = record.timestamp * 1000
-        arrived = instant(event.receivedat) if event.receivedat else appended
-        if arrived > appended + AHEAD_OF_ARRIVAL:
-            return DeadLetter(
-                Reason.FUTURE, f"receivedat {event.receivedat} is more than 5 min after the record itself"
-            )
-        if instant(event.time) > arrived + AHEAD_OF_ARRIVAL:
-            return DeadLetter(Reason.FUTURE, f"time {event.time.isoformat()} is more than 5 min after its arrival")
-        return Fact(topic, event, arrived)
-
     def _settle(self, topic: Topic, record: Raw, fate: Drop | DeadLetter) -> None:
-        name = self._processor.name
-        self._metrics.records.labels(name, topic.name, fate.reason.value).inc()
-        if isinstance(fate, Drop):
-            return
-        self._metrics.dead_letters.labels(name, topic.name, fate.reason.value).inc()
-        told = {
-            "topic": topic.name,
-            "partition": self.number,
-            "offset": record.offset,
-            "timestamp": record.timestamp,
-            "service": name,
-            "stage": "decode" if fate.reason in {Reason.SCHEMA, Reason.UNKNOWN_TYPE} else "decide",
-            "reason": fate.reason.value,
-            "message": fate.message[:MESSAGE_LENGTH],
-            "attempts": 1,
-            "version": self._processor.version,
-        }
-        headers = [*record.headers, *((f"dlq.{field}", str(text).encode()) for field, text in told.items())]
-        self._outputs.setdefault((self._dead_letters, self.number), []).append(_letter(record, headers))
+        processor = self._processor
+        self._metrics.records.labels(processor.name, topic.name, fate.reason.value).inc()
+        if isinstance(fate, DeadLetter):
+            self._metrics.dead_letters.labels(processor.name, topic.name, fate.reason.value).inc()
+            kept = letter(topic, self.number, record, fate, processor.name, processor.version)
+            self._outputs.setdefault((self._dead_letters, self.number), []).append(kept)
 
     def _apply(self, key: str, decision: Decision[S]) -> None:
         state = decision.state
@@ -454,12 +412,3 @@ def _mark(record: Raw) -> Mark | None:
     mark = event.data
     is_ahead = instant(mark.at) > record.timestamp * 1000 + MARK_AHEAD
     return None if is_ahead and not mark.simulated else mark
-
-
-def _letter(record: Raw, headers: list[Header]) -> Record:
-    """The record as it was, with the reason; one too large to be copied leaves its hash."""
-    key, value = record.key or b"", record.value or b""
-    if len(key) + len(value) <= LETTER_BYTES:
-        return record.key, record.value, headers
-    told = f"{len(key)} + {len(value)} bytes, sha256 of the value {sha256(value).hexdigest()}"
-    return key[:200], b"", [*headers, ("dlq.left-out", told.encode())]

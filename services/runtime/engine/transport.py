@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from services.runtime.engine.partition import Raw
+from services.runtime.engine.raw import Raw
 from services.runtime.patience import hold_empty_fetches
 
 FETCH_WAIT_MS = 50
