@@ -4,25 +4,31 @@ PYTHON ?= python3
 ARGS ?=
 # Files of tests in turn: most of a run waits for real processes. make test WORKERS= runs them one by one.
 WORKERS ?= --numprocesses 2 --dist loadfile
+SEEDS ?= 50
+SEED_BASE ?= 1
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
+BENCH := .venv/bench.stamp
 # Ctrl-C is how a person ends these: the shell outlives it and make has nothing to complain about.
 UNTIL_INTERRUPTED = @trap : INT; $(1) || { code=$$?; [ $$code -eq 130 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types kafka bench lock clean
+.PHONY: help demo test test-faults lint format types kafka bench bench-throughput bench-latency bench-recovery lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME)  ## the whole product on simulated days; ARGS=--once ends by itself
 	$(call UNTIL_INTERRUPTED,$(BIN)/steward demo $(ARGS))
 
 test: lint types $(DEV)  ## lint, types, imports and every test; ARGS go to pytest
 	$(BIN)/python -m pytest -p tests.kafka_floor $(WORKERS) $(ARGS)
+
+test-faults: $(DEV)  ## fifty seeds of faults on Apache Kafka; SEEDS=50 SEED_BASE=1, ARGS="--only 7" replays one
+	$(call UNTIL_INTERRUPTED,$(BIN)/python -m tests.fault --seeds $(SEEDS) --base $(SEED_BASE) $(ARGS))
 
 lint: $(DEV)  ## ruff, import contracts, declared dependencies
 	$(BIN)/ruff check
@@ -40,12 +46,22 @@ types: $(DEV)  ## mypy, strict
 kafka: $(RUNTIME)  ## start an Apache Kafka (Java and, the first time, Maven)
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m services.runtime.embedded.apache $(ARGS))
 
-bench: $(RUNTIME)  ## measure throughput and the health step; ARGS=latency measures that
+bench: $(RUNTIME)  ## measure the handoff and the health step; ARGS=latency measures that
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench $(ARGS))
 
-lock: $(DEV)  ## make both lock files again; ARGS=--upgrade takes newer versions
+bench-throughput: $(RUNTIME) $(BENCH)  ## the engine beside Kafka Streams, confluent-kafka and stock Faust
+	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench throughput $(ARGS))
+
+bench-latency: $(RUNTIME) $(BENCH)  ## to committed outputs, scores, breaches, deliveries; ARGS="--part due --timers 50000"
+	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench latency --json bench/results/latency.json $(ARGS))
+
+bench-recovery: $(RUNTIME)  ## restores and failovers; ARGS="--sizes 50000 --repetitions 2" is a short run
+	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench recovery --json bench/results/recovery.json $(ARGS))
+
+lock: $(DEV)  ## make the lock files again; ARGS=--upgrade takes newer versions
 	$(LOCK) pyproject.toml --extra embedded --group build --output-file requirements.lock $(ARGS)
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+	$(LOCK) --group bench --constraint requirements.lock --output-file requirements-bench.lock $(ARGS)
 
 clean:  ## remove .venv, caches and build results
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -64,4 +80,8 @@ $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
 
 $(DEV): requirements-dev.lock $(RUNTIME)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(BENCH): requirements-bench.lock $(RUNTIME)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

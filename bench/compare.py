@@ -11,7 +11,7 @@ from schemas.topics import HANDOFFS
 from services.handoff.model import Account, Handoff
 from services.handoff.processor import HandoffProcessor
 from services.runtime import kafka
-from services.runtime.engine import worker
+from services.runtime.engine import names
 from services.runtime.engine.partition import META
 from services.runtime.settings import Settings
 
@@ -33,7 +33,7 @@ class Result:
 
 
 async def ours(settings: Settings) -> Result:
-    return await _read(settings, worker.changelog_of(HandoffProcessor.name), HANDOFFS.name)
+    return await _read(settings, names.changelog_of(HandoffProcessor.name), HANDOFFS.name)
 
 
 async def stock(settings: Settings) -> Result:

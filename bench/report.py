@@ -2,11 +2,12 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.systems import ALONE, OURS, STOCK, Sample
 from services.runtime.embedded.distribution import VERSION
@@ -69,11 +70,12 @@ def block(title: str, told: object) -> str:
     return "\n".join([title, *(f"  {name:<24}  {value}" for name, value in told.items())])
 
 
-def line(sample: Sample) -> str:
-    """One sample, as it is told while the bench runs."""
+def line(sample: Mapping[str, Any]) -> str:
+    """One sample of `as_json`, as it is told to people."""
     return (
-        f"  {sample.system:<18} calibration {sample.calibration_us:>7,.0f} µs   {sample.rate:>9,.0f} events/s "
-        f"({sample.timed:,} in {sample.seconds:.2f} s)   {sample.cost:>7,.1f} CPU-µs/event"
+        f"  {sample['system']:<18} calibration {sample['calibration_us']:>7,.0f} µs   "
+        f"{sample['events_per_second']:>9,.0f} events/s ({sample['timed_events']:,} in {sample['seconds']:.2f} s)   "
+        f"{sample['cpu_us_per_event']:>7,.1f} CPU-µs/event"
     )
 
 
@@ -90,8 +92,12 @@ def table(found: dict[str, dict[str, Spread]]) -> str:
     return "\n".join(rows)
 
 
-def spread(values: Sequence[float]) -> Spread:
-    return {"median": round(median(values), 1), "min": round(min(values), 1), "max": round(max(values), 1)}
+def spread(values: Sequence[float], digits: int = 1) -> Spread:
+    return {
+        "median": round(median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+    }
 
 
 def _cpu_model() -> str:

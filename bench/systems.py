@@ -25,7 +25,7 @@ from services.handoff.processor import HandoffProcessor
 from services.runtime import kafka
 from services.runtime.embedded.ports import HOST, pick_port
 from services.runtime.embedded.process import Child
-from services.runtime.engine import worker
+from services.runtime.engine import names
 from services.runtime.engine.partition import META, Meta
 from services.runtime.first_policy import publish_first
 from services.runtime.settings import Settings
@@ -80,8 +80,8 @@ def _fixed_work() -> float:
 
 async def prepare(settings: Settings) -> None:
     """Topics of both systems, and the policy."""
-    await publish_first(settings, read_policy(settings.policy), worker.topics_of(HandoffProcessor()))
-    await kafka.ensure_topics(settings, {stock_faust.OUTPUT: {}, stock_faust.CHANGELOG: dict(worker.CHANGELOG)})
+    await publish_first(settings, read_policy(settings.policy), names.topics_of(HandoffProcessor()))
+    await kafka.ensure_topics(settings, {stock_faust.OUTPUT: {}, stock_faust.CHANGELOG: dict(names.CHANGELOG)})
 
 
 def run_ours(settings: Settings, events: int, folder: Path) -> Sample:
@@ -175,7 +175,7 @@ def _reduced(settings: Settings, deadline: float) -> int:
 async def _committed(settings: Settings, child: Child, deadline: float) -> float:
     """When the committed positions have reached the end of the topic."""
     inputs = kafka.partitions(settings, OWNERSHIP)
-    log = kafka.partitions(settings, worker.changelog_of(HandoffProcessor.name))
+    log = kafka.partitions(settings, names.changelog_of(HandoffProcessor.name))
     async with kafka.reader(settings) as consumer:
         ends = {partition.partition: end for partition, end in (await consumer.end_offsets(inputs)).items()}
         consumer.assign(log)

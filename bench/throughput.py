@@ -1,122 +1,154 @@
-"""Throughput: the handoff processor and stock Faust in turn on one topic, with no figure where results differ."""
+"""Throughput: our engine and its peers in turn on the same work, with no figure where results differ."""
 
-import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from bench import compare, report, systems, work
-from bench.compare import Result
-from bench.systems import OURS, ROOT, STOCK, Sample
+from bench import report, standing, step
+from bench.contest import EXACTLY_ONCE, SYSTEMS
+from bench.goals import Goal, told
+from bench.measuring import PARTITIONS, SLOW_SHARE, WARM_UP_SHARE, Arena, Work
+from bench.peers import streams
+from bench.small import work
+from bench.standing import GROWTH, ONE_WORKER, TWO_WORKERS, Measured, grown
+from bench.step import JVM, Step
+from bench.systems import ROOT
 from services.runtime import log
 from services.runtime.embedded.apache import start_kafka
-from services.runtime.settings import Settings
 
-# The full compiler and a heap that is not the bottleneck. One collector thread: the cores are for the systems.
-JVM = ("-XX:+UseSerialGC", "-Xms512m", "-Xmx512m")
-LEAST_EVENTS = 30_000  # of fewer, hardly any handoff is accepted: see work.py
-EVENTS = 40_000
+EVENTS = 400_000
 SAMPLES = 3
+GROWTH_EVENTS = 200_000  # after every account has had one
 
 NOTES = (
-    """Both systems read the same topic of one Apache Kafka (full compiler; warmed by a run of the handoff processor
-    that is not counted) with the same reducer, codec and policy. In every round the states of all accounts and all
-    published events, compared whole, were the same.""",
-    """steward handoff: as shipped, exactly once, durable state. Rate: from the first moment at which it has reduced
-    events until all are committed, without those it had reduced by then. CPU: the whole process, consumer thread and
-    transactions included, from its `serving` to that end, for all events.""",
-    """stock Faust: one event at a time, a table with changelog in memory, nothing waits for acknowledgements; it loses
-    data under faults. Rate and CPU: the whole process from its first event to the flush of its producer after the
-    last.""",
-    """An opening and its acceptance stand at least one fetch apart, because the handoff processor shows a handoff once
-    for all facts of a fetch.""",
-    """reducer and codec: what both have in common, one event at a time in memory: decoding, reducing, encoding what is
-    published. It bounds what any engine can save. On a busy machine rates suffer more than CPU per event.""",
-    """No clock runs: verdicts come from facts alone, and no due time fires.""",
+    f"""Every system reads the same records from the same topic of one Apache Kafka (full compiler, warmed by a run of
+    the handoff processor that is not counted); stock Faust reads the first {SLOW_SHARE}th of them. A record is a
+    CloudEvent with the attributes the contract asks for, checked by each system: types, lengths, bounds, a time with
+    its zone. One in {work.SPOILED_EVERY} breaks a rule and must be refused.""",
+    """In each sample the final state of every account and the outputs of every account in their order, byte for byte,
+    were those of a naive reference.""",
+    f"""Watched from outside in the same way for all: outputs count when readers of committed records may see them. The
+    first {WARM_UP_SHARE}th warms the system and is not counted. CPU is that of the system's processes, all threads, in
+    the same time; what a system
+    had worked on ahead of what was visible at the beginning is missing from it: at most a commit's worth.""",
+    """Our engine keeps refused records as dead letters and checks each key's partition and each time against its
+    arrival; the peers only drop and count nothing. Compression: ours zstd, peers none, which costs them least.""",
+    """Kafka Streams: one stream thread; a cache, so that an account is written once a commit to the changelog, as our
+    engine does it. At least once it commits every second (its default is 30 s; ours is every 50 ms).""",
+    """Workers: the processes share four partitions before the first event is written; what two cores give beside the
+    broker, which runs on the same cores, is its CPU subtracted from two.""",
 )
 
 
-class Different(RuntimeError):
-    """The systems did not give the same results."""
-
-
 @dataclass(frozen=True, slots=True)
-class Round:
-    """What one round gave. The results themselves are not kept: the collector would walk them in the next round."""
+class Size:
+    """How much is measured; `growth` adds rows for numbers of accounts, which take long."""
 
-    samples: tuple[Sample, ...]
-    results: dict[str, object]
+    events: int = EVENTS
+    accounts: int = 1_000
+    samples: int = SAMPLES
+    growth: bool = False
 
 
-def run(events: int, accounts: int, samples: int, command: str, kept: Path | None) -> None:
+def run(size: Size, command: str, kept: Path | None) -> None:
     """Measure and print; the same as JSON into `kept`. Raises Different, and then prints no figures."""
     log.configure("bench", "warning")
-    machine = report.facts(command)
-    facts = work.facts(events, accounts)
-    rounds = list[Round]()
-    with TemporaryDirectory(prefix="steward-bench-") as name, start_kafka(Path(name, "kafka"), flags=JVM) as kafka:
+    streams.command()  # fetched and compiled before anything is measured
+    machine = report.facts(command) | {"confluent-kafka": version("confluent-kafka")}
+    taken = list[Measured]()
+    with TemporaryDirectory(prefix="steward-bench-") as name, start_kafka(Path(name, "kafka"), flags=JVM) as broker:
         folder = Path(name)
-        print("warming the broker", flush=True)
-        warm_up = _prepared(kafka.bootstrap, "bench-warm-", facts)
-        warm = systems.run_ours(warm_up, events, folder / "warm")
-        for number in range(1, samples + 1):
-            settings = _prepared(kafka.bootstrap, f"bench-{number}-", facts)
-            rounds.append(_round(settings, facts, folder / str(number)))
-            print(f"round {number} of {samples}: both systems gave the same results", flush=True)
-    measured = [sample for taken in rounds for sample in taken.samples]
-    summary = report.summary(measured)
-    notes = [" ".join(note.split()) for note in NOTES]
-    told: dict[str, object] = {
+        real = Step(broker.bootstrap, folder / "step", min(step.EVENTS, max(size.events, step.LEAST_EVENTS)), 1_000)
+        print("filling topics, warming the broker", flush=True)
+        real.warm_up()
+        arena = Arena(broker, folder, size.events, size.accounts)
+        for number in range(1, size.samples + 1):
+            taken += _round(arena, number)
+            real.round(number)
+            print(f"round {number} of {size.samples}: all systems gave the same results", flush=True)
+        if size.growth:
+            taken += _growth(arena, size.samples)
+        identity = _identity(arena.work, size)
+    summary = standing.summary(taken)
+    reach = standing.goals(summary)
+    found = {
         "machine": machine,
-        "work": {
-            "events": events,
-            "accounts": accounts,
-            "partitions": work.PARTITIONS,
-            "bytes_per_event": round(sum(len(value) for _, value in facts) / events),
-            "sha256": work.digest(facts),
-        },
-        "results": rounds[-1].results,
+        "work": identity,
+        "systems": {one.name: {"guarantee": one.guarantee, "state": one.state} for one in SYSTEMS},
         "summary": summary,
-        "ratio": report.ratios(summary),
-        "samples": [report.as_json(sample) for sample in measured],
-        "warm_up_not_counted": report.as_json(warm),
-        "notes": notes,
+        "reach": told(reach),
+        "samples": [standing.as_json(sample) for sample in taken],
+        "real_step": real.told(),
+        "notes": [" ".join(note.split()) for note in NOTES],
     }
-    for title in ("machine", "work", "results"):
-        print(f"\n{report.block(title, told[title])}")
-    print("\nsamples in order", *(report.line(sample) for sample in measured), sep="\n")
-    print(f"\n{report.table(summary)}\n", *(f"- {note}" for note in notes), sep="\n")
+    _show(found, reach)
     if kept:
-        kept.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _warn_of_another_work(kept, identity)
+        kept.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _prepared(bootstrap: str, prefix: str, facts: Sequence[work.Fact]) -> Settings:
-    policy = ROOT / "deploy" / "policy" / "steward.yaml"
-    settings = Settings(kafka=bootstrap, prefix=prefix, partitions=work.PARTITIONS, policy=policy)
-    asyncio.run(systems.prepare(settings))
-    asyncio.run(work.fill(settings, facts))
-    return settings
+def _round(arena: Arena, number: int) -> list[Measured]:
+    """A sample of each system, each round beginning with another one, then of one worker and of two."""
+    shift = (number - 1) % len(SYSTEMS)
+    found = list[Measured]()
+    for place, system in enumerate((*SYSTEMS[shift:], *SYSTEMS[:shift])):
+        found.append(arena.sample(system, f"{number}-{place}"))
+        print(standing.line(found[-1]), flush=True)
+    for workers, row in ((1, ONE_WORKER), (2, TWO_WORKERS)):
+        found.append(arena.sample_workers(EXACTLY_ONCE, row, f"{number}-{workers}w", workers))
+        print(standing.line(found[-1]), flush=True)
+    return found
 
 
-def _round(settings: Settings, facts: Sequence[work.Fact], folder: Path) -> Round:
-    events = len(facts)
-    taken = (
-        systems.run_ours(settings, events, folder),
-        systems.run_stock(settings, events, folder),
-        systems.run_alone(settings, facts),
-    )
-    ours, stock = asyncio.run(compare.ours(settings)), asyncio.run(compare.stock(settings))
-    if found := compare.differences((OURS, STOCK), ours, stock):
-        raise Different("\n".join([f"{OURS} and {STOCK} differ, so there are no figures:", *found]))
-    return Round(taken, _results(ours, stock))
+def _growth(arena: Arena, samples: int) -> list[Measured]:
+    """Our engine with more and more accounts, each of which has a state before the counting begins."""
+    found = list[Measured]()
+    for number in range(1, samples + 1):
+        for accounts in GROWTH:
+            records = list(work.records(accounts + GROWTH_EVENTS, accounts, each_first=True))
+            given = Work.of(records, accounts + GROWTH_EVENTS // WARM_UP_SHARE)
+            row = grown(accounts)
+            found.append(arena.sample_workers(EXACTLY_ONCE, row, f"{number}-{accounts}", 1, given))
+            print(standing.line(found[-1]), flush=True)
+    return found
 
 
-def _results(ours: Result, stock: Result) -> dict[str, object]:
+def _show(found: Mapping[str, Any], reach: Sequence[Goal]) -> None:
+    for title in ("machine", "work"):
+        print(f"\n{report.block(title, found[title])}")
+    print("\nsystems")
+    for name, system in found["systems"].items():
+        print(f"  {name}\n    {system['guarantee']}\n    state: {system['state']}")
+    print(f"\n{standing.table(found['summary'])}\n", *(goal.line for goal in reach), sep="\n")
+    print("", *(f"- {note}" for note in found["notes"]), "\nthe real step", sep="\n")
+    step.show({}, found["real_step"])
+
+
+def _identity(given: Work, size: Size) -> dict[str, object]:
+    """What was done, so that results of different work are not compared."""
+    files = work.contract(ROOT)
     return {
-        "accounts": len(ours.accounts),
-        "published": ours.published,
-        "state_bytes_per_account": round(ours.state_bytes / len(ours.accounts)),
-        "changelog_offsets": {OURS: ours.changelog_written, STOCK: stock.changelog_written},
+        "events": size.events,
+        "warm_up": given.warm_up,
+        "accounts": size.accounts,
+        "partitions": PARTITIONS,
+        "outputs": given.answer.outputs,
+        "bytes_per_event": round(sum(len(value) for _, value in given.records) / size.events),
+        "records_sha256": work.digest(given.records),
+        "contract_sha256": sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+        "contract_files": list(files),
     }
+
+
+def _warn_of_another_work(kept: Path, identity: Mapping[str, object]) -> None:
+    """Say when the figures that are replaced were those of another work: they must not be compared."""
+    if not kept.is_file():
+        return
+    before = json.loads(kept.read_text(encoding="utf-8")).get("work", {}).get("contract_sha256")
+    if before != identity["contract_sha256"]:
+        print(f"\nThe files of the work have changed since {kept.name} was written: do not compare its figures.")

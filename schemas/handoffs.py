@@ -49,6 +49,19 @@ class Retraction(Verdict):
     reason: Line
 
 
+class Suspicion(Verdict):
+    unheard: tuple[Id, ...] = Field(
+        min_length=1, description="Sources whose heartbeat stays away, or the run that makes no progress."
+    )
+
+
+class Clearance(Verdict):
+    outcome: Literal["confirmed", "unfounded"] = Field(
+        description="Everybody was heard and none said otherwise, or a fact or rule shows that it was no breach."
+    )
+    reason: Line
+
+
 class HandoffChanged(Event):
     """The state of a handoff: who owns the next step, and when each clock is due."""
 
@@ -89,6 +102,20 @@ class SlaPassed200(Event):
 
     type: Literal["steward.sla.passed-200.v1"] = "steward.sla.passed-200.v1"
     data: Verdict
+
+
+class SlaSuspected(Event):
+    """The agreed time has passed, but somebody who may know of an acceptance is not heard."""
+
+    type: Literal["steward.sla.suspected.v1"] = "steward.sla.suspected.v1"
+    data: Suspicion
+
+
+class SlaCleared(Event):
+    """A suspicion has ended: it is confirmed or unfounded."""
+
+    type: Literal["steward.sla.cleared.v1"] = "steward.sla.cleared.v1"
+    data: Clearance
 
 
 class SlaMet(Event):

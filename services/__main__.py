@@ -39,6 +39,10 @@ INTERRUPTED = 130  # as shells have it for Ctrl-C
 REFUSED = 2  # exit code: what was asked for cannot be done; the sentence says why
 
 
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that share the partitions; the next ones serve the next ports.")
+]
+
 # Commands import what they need when they are called: `steward check` shall not wait for Faust.
 
 
@@ -65,48 +69,53 @@ def clock() -> None:
 
 
 @app.command()
-def handoff() -> None:
+def handoff(workers: Workers = 1) -> None:
     """Run the handoff processor."""
-    from services.handoff.app import run
-
     with _sentences("handoff") as settings:
+        _several(settings, "handoff", workers)
+        from services.handoff.app import run
+
         run(settings)
 
 
 @app.command()
-def health() -> None:
+def health(workers: Workers = 1) -> None:
     """Run the health processor: scores, bands and their reasons."""
-    from services.health.app import run
-
     with _sentences("health") as settings:
+        _several(settings, "health", workers)
+        from services.health.app import run
+
         run(settings)
 
 
 @app.command()
-def identity() -> None:
+def identity(workers: Workers = 1) -> None:
     """Run the identity processor: it holds facts of unknown homes until they are mapped."""
-    from services.ingest.identity import IdentityProcessor
-    from services.runtime.engine import worker
-
     with _sentences("identity") as settings:
+        _several(settings, "identity", workers)
+        from services.ingest.identity import IdentityProcessor
+        from services.runtime.engine import worker
+
         worker.run(settings, IdentityProcessor())
 
 
 @app.command("alerting-case")
-def alerting_case() -> None:
+def alerting_case(workers: Workers = 1) -> None:
     """Decide whom each alert concerns; per account."""
-    from services.alerting.app import run_case
-
     with _sentences("alerting-case") as settings:
+        _several(settings, "alerting-case", workers)
+        from services.alerting.app import run_case
+
         run_case(settings)
 
 
 @app.command("alerting-desk")
-def alerting_desk() -> None:
+def alerting_desk(workers: Workers = 1) -> None:
     """Deliver alerts to whom they concern; per person."""
-    from services.alerting.app import run_desk
-
     with _sentences("alerting-desk") as settings:
+        _several(settings, "alerting-desk", workers)
+        from services.alerting.app import run_desk
+
         run_desk(settings)
 
 
@@ -325,6 +334,14 @@ def _sentences(name: str) -> Iterator[Settings]:
         yield loaded
     except OperatorError as error:
         _refuse(str(error))
+
+
+def _several(settings: Settings, command: str, workers: int) -> None:
+    """Where several are wanted, be their parent and never come back: it needs nothing of what they load."""
+    if workers > 1:
+        from services.runtime import workers as several
+
+        raise typer.Exit(several.run(settings, workers, [command]))
 
 
 def _refuse(sentence: str) -> NoReturn:

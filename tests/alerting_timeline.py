@@ -19,7 +19,7 @@ from services.alerting.model import Attempt, Case, Desk, Outcome
 from services.core.instants import Instant, instant, moment
 from services.core.policy import Policies
 from services.core.processor import NEVER, Context, Effect, Fact
-from services.handoff.decide import alert_id
+from services.handoff.writing import alert_id
 from tests.builders import ACCOUNT, minute, policies, policy
 
 DUE = 60  # minutes after START, as every clock of these stories has it

@@ -106,6 +106,17 @@ def taken_back(stage: str, n: int = 1, handoff: str = "deal-1", **more: Any) -> 
     return handoffs.SlaRetracted(**envelope(f"{handoff}:{stage}:{n}.retracted", 70, **more), data=data)
 
 
+def suspected(handoff: str = "deal-1", **more: Any) -> Event:
+    data = handoffs.Suspicion(**_verdict("suspected", 60, 1, 0, handoff), unheard=("crm",))
+    return handoffs.SlaSuspected(**envelope(f"{handoff}:suspected", 60, **more), data=data)
+
+
+def cleared(handoff: str = "deal-1", **more: Any) -> Event:
+    said = _verdict("suspected", 60, 1, 0, handoff)
+    data = handoffs.Clearance(**said, outcome="unfounded", reason="it was accepted in time")
+    return handoffs.SlaCleared(**envelope(f"{handoff}:cleared", 70, **more), data=data)
+
+
 def _verdict(stage: str, due: float, n: int, correction: int, handoff: str) -> dict[str, Any]:
     return {
         "handoff": handoff,

@@ -1,6 +1,6 @@
 """Short ways to write facts and policies in tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
@@ -58,8 +58,10 @@ def context(
     known: Policies | None = None,
     promises: Mapping[str, Instant] | None = None,
     closed: Mapping[str, Instant] | None = None,
+    silent: Mapping[str, Instant] | None = None,
+    stalled: Iterable[str] = (),
 ) -> Context:
-    return Context(safe, safe, promises or {}, closed or {}, known or policies())
+    return Context(safe, safe, promises or {}, closed or {}, known or policies(), silent or {}, frozenset(stalled))
 
 
 def fact(event: Event, arrived: Instant | None = None) -> Fact:

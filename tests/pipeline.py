@@ -78,13 +78,14 @@ class Pipeline:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
+    partitions: int = PARTITIONS
 
     @property
     def environment(self) -> dict[str, str]:
         mine = {
             "STEWARD_KAFKA": self.bootstrap,
             "STEWARD_PREFIX": self.prefix,
-            "STEWARD_PARTITIONS": str(PARTITIONS),
+            "STEWARD_PARTITIONS": str(self.partitions),
             "STEWARD_SESSION_SECONDS": "6",
             **self.settings,
         }
@@ -149,11 +150,11 @@ class Pipeline:
 
     def records(self, topic: str) -> list[Written]:
         """Every committed record of a topic, in order of partition and offset; repeats are not removed."""
-        return asyncio.run(_read(self.bootstrap, f"{self.prefix}{topic}"))
+        return asyncio.run(_read(self.bootstrap, f"{self.prefix}{topic}", self.partitions))
 
     def ends(self, topic: str) -> int:
         """Where a topic ends, summed over its partitions: grows with whatever is committed to it."""
-        return asyncio.run(_ends(self.bootstrap, f"{self.prefix}{topic}"))
+        return asyncio.run(_ends(self.bootstrap, f"{self.prefix}{topic}", self.partitions))
 
     def publish(self, topic: str, records: list[tuple[str | bytes, bytes, int | None]]) -> None:
         """Write raw records (key, value, partition or None for the default) and wait for acknowledgement."""
@@ -199,7 +200,7 @@ class Pipeline:
             for record in self.records("steward-handoff-state")
             if record.key == "\x00meta"
         }
-        return len(metas) == PARTITIONS and all(run in meta["closed"] for meta in metas.values())
+        return len(metas) == self.partitions and all(run in meta["closed"] for meta in metas.values())
 
     def stop(self) -> None:
         for process in reversed(self.processes):
@@ -209,9 +210,12 @@ class Pipeline:
 
 
 @contextmanager
-def running(bootstrap: str, prefix: str, folder: Path, **settings: str) -> Iterator[Pipeline]:
+def running(
+    bootstrap: str, prefix: str, folder: Path, partitions: int = PARTITIONS, /, **settings: str
+) -> Iterator[Pipeline]:
     """A pipeline whose processes are gone afterwards."""
-    pipeline = Pipeline(bootstrap, prefix, folder, {name.upper(): value for name, value in settings.items()})
+    named = {name.upper(): value for name, value in settings.items()}
+    pipeline = Pipeline(bootstrap, prefix, folder, named, partitions=partitions)
     try:
         yield pipeline
     finally:
@@ -247,7 +251,7 @@ def _tail(process: Process) -> str:
     return process.log.read_text()[-3000:]
 
 
-async def _read(bootstrap: str, topic: str) -> list[Written]:
+async def _read(bootstrap: str, topic: str, count: int) -> list[Written]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
@@ -257,7 +261,7 @@ async def _read(bootstrap: str, topic: str) -> list[Written]:
     await consumer.start()
     found: list[Written] = []
     try:
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        partitions = [TopicPartition(topic, number) for number in range(count)]
         consumer.assign(partitions)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         for partition in partitions:
@@ -272,11 +276,11 @@ async def _read(bootstrap: str, topic: str) -> list[Written]:
     return sorted(found, key=lambda record: (record.partition, record.offset))
 
 
-async def _ends(bootstrap: str, topic: str) -> int:
+async def _ends(bootstrap: str, topic: str, count: int) -> int:
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed")
     await consumer.start()
     try:
-        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(count)])
     finally:
         await consumer.stop()
     return int(sum(ends.values()))

@@ -22,13 +22,18 @@ def stage_of(event: Event) -> str:
 
 @dataclass
 class Timeline:
-    """One account, its state, everything published, and the verdicts that stand."""
+    """One account, its state, everything published, and the verdicts that stand.
+
+    `suspected`: the due time of each (handoff, leg) under suspicion. `ended`: how suspicions ended, in order.
+    """
 
     known: Policies = field(default_factory=policies)
     processor: HandoffProcessor = field(default_factory=HandoffProcessor)
     state: Account | None = None
     published: list[Event] = field(default_factory=list)
     net: Net = field(default_factory=dict)
+    suspected: dict[tuple[str, str], Any] = field(default_factory=dict)
+    ended: list[tuple[str, str, str]] = field(default_factory=list)
     fates: list[tuple[str, str]] = field(default_factory=list)
     safe: Instant = 0
     clocks: dict[str, dict[str, Instant]] = field(default_factory=dict)
@@ -40,10 +45,16 @@ class Timeline:
         return self._apply(self.processor.decide(ACCOUNT, state, facts, now))
 
     def until(self, safe: Instant, **clocks: dict[str, Instant]) -> list[Event]:
-        """Time passes: every due that has been reached fires, as the engine would have it."""
+        """Time passes: every due that has been reached fires, as the engine would have it.
+
+        `clocks`: what the mark says of promises, closed, silent and stalled; as the last one where left out.
+        """
         self.safe, self.clocks = max(self.safe, safe), clocks or self.clocks
         now = self._now()
         said: list[Event] = []
+        if self.state is not None and self.processor.outdated(self.state, now):
+            said += self._apply(self.processor.due(ACCOUNT, self.state, now))
+            assert self.state is None or not self.processor.outdated(self.state, now), "asked in vain"
         while self.state is not None and any(
             due.at <= now.reached(due.wait) for due in self.processor.dues(self.state)
         ):
@@ -56,6 +67,8 @@ class Timeline:
             known=self.known,
             promises=self.clocks.get("promises"),
             closed=self.clocks.get("closed"),
+            silent=self.clocks.get("silent"),
+            stalled=self.clocks.get("stalled", {}),
         )
 
     def restart(self) -> None:
@@ -81,5 +94,10 @@ class Timeline:
             self.published.append(event)
             if isinstance(event, out.SlaRetracted):
                 del self.net[event.data.handoff, event.data.leg, event.data.stage]
+            elif isinstance(event, out.SlaSuspected):
+                self.suspected[event.data.handoff, event.data.leg] = event.data.due
+            elif isinstance(event, out.SlaCleared):
+                del self.suspected[event.data.handoff, event.data.leg]
+                self.ended.append((event.data.handoff, event.data.leg, event.data.outcome))
             elif isinstance(event.data, out.Verdict):
                 self.net[event.data.handoff, event.data.leg, stage_of(event)] = event.data.due

@@ -12,6 +12,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
 SAFE = "noeviction"
+BEHIND = "the view has not read to the present end of its topics yet, or Redis does not answer"
 
 
 class UnknownZone(OperatorError):
@@ -28,7 +29,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     async with redis.connected(settings.redis) as store, kafka.tail(settings) as tail:
         server = view.Server(settings, store, tail, metrics)
         metrics.ready.labels("view").set_function(lambda: float(server.ready))
-        with http.serve(settings.http_port, metrics, lambda: server.ready):
+        with http.serve(settings, metrics, http.ready_when(lambda: server.ready, BEHIND)):
             await _warn_of_eviction(store)
             await server.run(stopping)
 

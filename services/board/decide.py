@@ -49,12 +49,13 @@ ROLE = "owner"
 TELLING = frozenset({"events", "decay", "cap"})
 WORSE: dict[health.Band, int] = {"green": 0, "yellow": 1, "red": 2}
 
-STAGES: dict[type[Event], handoffs.Stage] = {
+STAGES: dict[type[Event], str] = {
     handoffs.SlaNoticed: "noticed",
     handoffs.SlaAtRisk: "at_risk",
     handoffs.SlaBreached: "breached",
     handoffs.SlaPassed125: "passed_125",
     handoffs.SlaPassed200: "passed_200",
+    handoffs.SlaSuspected: "suspected",
     handoffs.SlaMet: "met",
 }
 STEPS: dict[type[Event], StepState] = {
@@ -239,6 +240,8 @@ def _judged(before: Handoff, event: Event, data: handoffs.Verdict, offset: int) 
     if isinstance(data, handoffs.Retraction):
         reached.get(data.leg, {}).pop(data.stage, None)
         retracted.setdefault(data.leg, {})[data.stage] = Retraction(at, data.n, data.transition, data.reason)
+    elif isinstance(data, handoffs.Clearance):
+        reached.get(data.leg, {}).pop("suspected", None)
     else:
         stage = STAGES[type(event)]
         retracted.get(data.leg, {}).pop(stage, None)

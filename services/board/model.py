@@ -21,7 +21,7 @@ Order = tuple[Instant, int, str, str]  # (time, source rank, source, id): the la
 Turn = tuple[Instant, int, int, str, str]  # (time, removed before named, source rank, source, id)
 StepState = Literal["raised", "corrected", "held", "retracted"]
 OPEN_STATES = frozenset({"open", "paused"})
-STAGES = ("noticed", "at_risk", "breached", "passed_125", "passed_200", "met")  # as a clock reaches them
+STAGES = ("noticed", "at_risk", "suspected", "breached", "passed_125", "passed_200", "met")  # as a clock reaches them
 
 
 class Field(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """From a measured value to a score: curves of straight lines, and the chance that a customer stays silent."""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -40,6 +40,23 @@ def slope(anchors: Anchors, low: float, high: float) -> float:
         ),
         default=0.0,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Slopes:
+    """`slope` from any x on, worked out once for a curve: where its lines end, and the steepest from each line on."""
+
+    ends: tuple[float, ...]
+    steepest: tuple[float, ...]
+
+    @classmethod
+    def of(cls, anchors: Anchors) -> "Slopes":
+        ends = tuple(right for right, _ in anchors[1:])
+        return cls(ends, (*(slope(anchors, end, math.inf) for end in ends), 0.0))
+
+    def beyond(self, low: float) -> float:
+        """The greatest |d score/dx| on [low, ∞)."""
+        return self.steepest[bisect_left(self.ends, low)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,14 @@ class Policies:
 
     versions: Mapping[int, Policy] = field(default_factory=dict)
     activations: tuple[tuple[Instant, int], ...] = ()
+    # Those that are published, as they follow one another: asked for by every fact.
+    _begins: list[Instant] = field(init=False, repr=False, compare=False)
+    _ruling: list[Policy] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        known = [(at, self.versions[version]) for at, version in self.activations if version in self.versions]
+        object.__setattr__(self, "_begins", [at for at, _ in known])
+        object.__setattr__(self, "_ruling", [policy for _, policy in known])
 
     def after(self, event: Event) -> "Policies":
         """With this event of `cs.policy` applied; applying it again changes nothing."""
@@ -37,8 +45,6 @@ class Policies:
 
         Raises PolicyMissing where none has been published and activated.
         """
-        known = [activation for activation in self.activations if activation[1] in self.versions]
-        if not known:
+        if not self._ruling:
             raise PolicyMissing("cs.policy holds no policy that is published and activated")
-        index = bisect_right(known, at, key=lambda activation: activation[0])
-        return self.versions[known[max(index - 1, 0)][1]]
+        return self._ruling[max(bisect_right(self._begins, at) - 1, 0)]

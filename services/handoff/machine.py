@@ -1,12 +1,13 @@
 """The state machine of a handoff as a table, and the fold of a set of facts through it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.core.instants import HOUR, Instant
 from services.core.worktime import Calendar
-from services.handoff.model import Happening, What
+from services.handoff.model import Happening, Stage, What
+from services.handoff.policy import LegPolicy
 
 PAUSE_LIMIT = 80 * HOUR  # 10 business days of 8 working hours; then the clock runs again by itself
 
@@ -91,6 +92,30 @@ def reached_at(view: View, calendar: Calendar, worked: int) -> Instant:
         limit = calendar.add(paused, PAUSE_LIMIT)
         start = max(start, limit if resumed is None else min(resumed, limit))
     return calendar.add(start, left)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One leg as the facts have it: when it is due, and which stages it reaches when."""
+
+    leg: LegPolicy
+    due: Instant
+    stages: dict[Stage, Instant]
+
+
+def clocks(view: View, legs: Sequence[LegPolicy]) -> list[Clock]:
+    """Each leg's due time and stages. A stage is reached strictly before the clock stops: exactly due is in time."""
+    found = []
+    for leg in legs:
+        due = reached_at(view, leg.calendar, leg.target)
+        stages = {Stage(name): reached_at(view, leg.calendar, worked) for name, worked in leg.offsets.items()}
+        stopped = view.stopped
+        if stopped is not None:
+            stages = {stage: at for stage, at in stages.items() if at < stopped}
+        if view.accepted is not None and view.accepted <= due:
+            stages[Stage.MET] = view.accepted
+        found.append(Clock(leg, due, stages))
+    return found
 
 
 def diagram() -> str:

@@ -31,6 +31,10 @@ class Stage(StrEnum):
     MET = "met"
 
 
+SUSPECTED = "suspected"
+"""In the ledger beside the stages: a breach, were everybody heard. No stage, because no clock reaches it by itself."""
+
+
 class Happening(Struct, frozen=True, array_like=True, gc=False):
     """A fact about one handoff. (source, id) is its identity, `order` its place in the set."""
 
@@ -62,7 +66,8 @@ class Handoff(Struct, frozen=True, array_like=True, gc=False):
     """One handoff: its facts in order, its ledger, and when to look again.
 
     `shown` is the digest of the state that went out last. `arrived` is when the last fact did. A folded handoff has
-    outlived its facts: only the ledger remains. `reached` is how far its clock has been believed.
+    outlived its facts: only the ledger remains. `reached` is how far its clock has been believed. `doubt` names who was
+    not heard when it was last looked at, `suspect` is when the next of its legs would be a breach without them.
     """
 
     facts: tuple[Happening, ...] = ()
@@ -74,6 +79,13 @@ class Handoff(Struct, frozen=True, array_like=True, gc=False):
     settled: bool = False
     reached: Instant = 0
     folded: bool = False
+    doubt: tuple[str, ...] = ()
+    suspect: Instant | None = None
+
+    @property
+    def is_suspected(self) -> bool:
+        """Does a suspicion stand?"""
+        return any(entry.raised for place, entry in self.ledger.items() if place.endswith(f"/{SUSPECTED}"))
 
 
 class Account(Struct, frozen=True, array_like=True, gc=False):

@@ -1,6 +1,6 @@
 """The handoff processor: accounts as keyed state, ownership facts in, states and verdicts out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas import ownership
@@ -13,6 +13,7 @@ from services.core.outcome import DeadLetter, Drop, Fate, Reason
 from services.core.processor import Context, Decision, Due, Effect, Fact, Output, Wait
 from services.core.states import States
 from services.handoff import decide
+from services.handoff.doubt import LAST_WORD, Silence, presumed_wait, silence_of, unheard_of, wait_of
 from services.handoff.model import Account, Handoff, Happening, What
 from services.handoff.policy import Kinds, compile_kinds
 
@@ -73,6 +74,8 @@ class HandoffProcessor:
                 touched[taken] = None
             else:
                 draft.fates.append((fact, taken))
+        if draft.sources != state.sources:  # whoever is new may be silent
+            touched |= dict.fromkeys(_outdated(draft.handoffs, draft.sources, context))
         for name in touched:
             self._settle(draft, name, context)
         if not touched:
@@ -82,26 +85,32 @@ class HandoffProcessor:
 
     def due(self, key: str, state: Account, context: Context) -> Decision[Account]:
         draft = _Draft.of(key, state)
+        outdated = set(_outdated(state.handoffs, state.sources, context))
         for name, handoff in state.handoffs.items():
-            if handoff.wake is None or handoff.wake > context.reached(_wait(handoff.run, state.sources)):
-                continue
-            if handoff.folded or (not handoff.settled and decide.opening(handoff) is None):
-                del draft.handoffs[name]
-            elif handoff.settled:
-                draft.handoffs[name] = decide.folded(handoff)
-            else:
+            if handoff.wake is not None and handoff.wake <= context.reached(wait_of(handoff.run, state.sources)):
+                if handoff.folded or (not handoff.settled and decide.opening(handoff) is None):
+                    del draft.handoffs[name]
+                elif handoff.settled:
+                    if handoff.is_suspected:
+                        self._settle(draft, name, context, LAST_WORD)
+                    draft.handoffs[name] = decide.folded(draft.handoffs[name])
+                else:
+                    self._settle(draft, name, context)
+            elif name in outdated or _is_suspect(handoff, state.sources, context):
                 self._settle(draft, name, context)
         return Decision(draft.state, draft.outputs)
 
     def dues(self, state: Account) -> Sequence[Due]:
-        earliest: dict[str | None, Instant] = {}
+        earliest: dict[Wait, Instant] = {}
         for handoff in state.handoffs.values():
-            if handoff.wake is not None and handoff.wake < earliest.get(handoff.run, handoff.wake + 1):
-                earliest[handoff.run] = handoff.wake
-        return [Due(at, _wait(run, state.sources)) for run, at in earliest.items()]
+            if handoff.wake is not None:
+                _earlier(earliest, wait_of(handoff.run, state.sources), handoff.wake)
+            if handoff.suspect is not None:
+                _earlier(earliest, presumed_wait(handoff.run, state.sources, handoff.doubt), handoff.suspect)
+        return [Due(at, wait) for wait, at in earliest.items()]
 
-    def outdated(self, _state: Account, _context: Context) -> bool:
-        return False
+    def outdated(self, state: Account, context: Context) -> bool:
+        return next(_outdated(state.handoffs, state.sources, context), None) is not None
 
     def wanted(self, _key: str, _state: Account) -> Sequence[Effect]:
         return ()
@@ -149,7 +158,7 @@ class HandoffProcessor:
             )
         return None
 
-    def _settle(self, draft: _Draft, name: str, context: Context) -> None:
+    def _settle(self, draft: _Draft, name: str, context: Context, silence: Silence | None = None) -> None:
         handoff = draft.handoffs[name]
         opening = decide.opening(handoff)
         # The policy in force at the opening stays the handoff's own, because activations are never back-dated.
@@ -157,8 +166,9 @@ class HandoffProcessor:
         if opening is not None:
             policy = context.policies.in_force(opening.at)
             rules = decide.Rules(self._kinds(policy).get(opening.kind or "", ()), policy.version)
-        reached = context.reached(_wait(opening.run if opening else None, draft.sources))
-        draft.handoffs[name], events = decide.settle(draft.account, name, handoff, rules, reached)
+        if silence is None:
+            silence = silence_of(opening.run if opening else None, draft.sources, context)
+        draft.handoffs[name], events = decide.settle(draft.account, name, handoff, rules, silence)
         draft.outputs.extend(Output(HANDOFFS, event) for event in events)
 
     def _kinds(self, policy: Policy) -> Kinds:
@@ -168,8 +178,24 @@ class HandoffProcessor:
         return compiled
 
 
-def _wait(run: str | None, sources: tuple[str, ...]) -> Wait:
-    return frozenset(sources) if run is None else run
+def _outdated(handoffs: Mapping[str, Handoff], sources: tuple[str, ...], context: Context) -> Iterator[str]:
+    """Names of handoffs that rest on others being silent, or stalled, than are so now."""
+    for name, handoff in handoffs.items():
+        # Of a settled one nothing is pending: who is silent concerns it only while a suspicion stands.
+        is_concerned = handoff.shown and not handoff.folded and (handoff.doubt or not handoff.settled)
+        if is_concerned and handoff.doubt != unheard_of(handoff.run, sources, context):
+            yield name
+
+
+def _is_suspect(handoff: Handoff, sources: tuple[str, ...], context: Context) -> bool:
+    """Has the time come at which one of its legs would be a breach, were everybody heard?"""
+    return handoff.suspect is not None and handoff.suspect <= context.reached(
+        presumed_wait(handoff.run, sources, handoff.doubt)
+    )
+
+
+def _earlier(earliest: dict[Wait, Instant], wait: Wait, at: Instant) -> None:
+    earliest[wait] = min(at, earliest.get(wait, at))
 
 
 def _read(event: Event) -> tuple[str, Happening] | None:

@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
-from itertools import islice
 from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 from schemas import health as out
 from services.core.instants import DAY, Instant, instant, moment
+from services.core.moulds import made
 from services.health import bands, signals
 from services.health.model import Mention, Standing, Told
 from services.health.policy import Place, is_measured
 from services.health.score import Cap, Judge, Line, Verdict, lacking
-from services.health.signals import BREACHED
+from services.health.signals import BREACHED, Reading
 
 SOURCE = "steward/health"
 EVIDENCE_KEPT = 8
@@ -50,9 +50,10 @@ def scored(
 ) -> out.HealthScored:
     """The score with every reason for it. `causes`: the facts that came, and may have changed nothing but reasons."""
     rules, at = about.judge.rules, verdict.at
-    lines = tuple(_contribution(about, line, at) for line in verdict.sum.lines)
+    lines = tuple([_contribution(about, line, at) for line in verdict.sum.lines])
     ages = [line.at for line in lines if line.at is not None]
-    data = out.Scored(
+    data = made(
+        out.Scored,
         score=verdict.score,
         raw=verdict.sum.raw,
         prior=round(rules.prior * 1_000),
@@ -63,64 +64,78 @@ def scored(
         coverage=verdict.sum.coverage,
         contributions=lines,
         caps=tuple(
-            out.Cap(
-                code=cap.code,
-                limit=cap.limit,
-                since=moment(cap.since if cap.since is not None else at),
-                reason=why_capped(about, cap),
-                evidence=_evidence(behind(about, cap)),
-            )
-            for cap in verdict.caps
+            [
+                made(
+                    out.Cap,
+                    code=cap.code,
+                    limit=cap.limit,
+                    since=moment(cap.since if cap.since is not None else at),
+                    reason=why_capped(about, cap),
+                    evidence=_evidence(behind(about, cap)),
+                )
+                for cap in verdict.caps
+            ]
         ),
         profile=verdict.profile.profile.name,
         profile_reason=_profile_reason(about, verdict),
         trend=signals.trend(about.judge.known, rules, at),
         as_of=moment(at),
         oldest_input=min(ages, default=None),
-        outlook=None if outlook is None else out.Outlook(band=outlook[0], at=moment(outlook[1])),
+        outlook=None if outlook is None else made(out.Outlook, band=outlook[0], at=moment(outlook[1])),
         policy=rules.version,
     )
     came = [part for mention in causes for part in (mention.source, mention.id)]
     told = (str(at), str(verdict.sum.raw), str(rules.version), str(data.trend), *about.judge.silent, *came)
     name = _hash(about.account, "scored", *told)
-    return out.HealthScored(**_envelope(about, name, at), data=data)
+    return made(out.HealthScored, **_envelope(about, name, at), data=data)
 
 
 def _contribution(about: About, line: Line, at: Instant) -> out.Contribution:
-    if not is_measured(line.place.signal):
-        return _unmeasured(line.place)
-    signal = line.place.signal
-    found = signals.evidence(about.judge.course, signal, at)
-    value, score = line.reading or (None, None)
-    return out.Contribution(
-        signal=signal,
-        group=line.place.group,
-        weight=line.place.weight,
+    place, reading = line.place, line.reading
+    if reading is None and not is_measured(place.signal):
+        return _without_facts(place, None, 0, "not measured yet")
+    found = _evidence(signals.evidence(about.judge.course, place.signal, at))
+    if reading is not None and not found and line.trust == 1.0:
+        return _without_facts(place, reading, line.points, None)
+    value, score = reading or (None, None)
+    return made(
+        out.Contribution,
+        signal=place.signal,
+        group=place.group,
+        weight=place.weight,
         value=value,
         score=score,
         trust=line.trust,
         points=line.points,
-        at=moment(found[0].at) if found else None,
-        evidence=_evidence(found),
+        at=found[0].at if found else None,
+        evidence=found,
         missing=None if line.trust > 0 else _why_missing(about, line),
     )
 
 
-@cache
-def _unmeasured(place: Place) -> out.Contribution:
-    missing = "not measured yet"
-    return out.Contribution(
-        signal=place.signal, group=place.group, weight=place.weight, trust=0.0, points=0, missing=missing
+@lru_cache(maxsize=1_024)  # the same of most accounts, as of handoffs where none is late
+def _without_facts(place: Place, reading: Reading | None, points: int, missing: str | None) -> out.Contribution:
+    value, score = reading or (None, None)
+    return made(
+        out.Contribution,
+        signal=place.signal,
+        group=place.group,
+        weight=place.weight,
+        value=value,
+        score=score,
+        trust=0.0 if reading is None else 1.0,
+        points=points,
+        missing=missing,
     )
 
 
-def _evidence(mentions: Iterable[Mention]) -> tuple[out.Evidence, ...]:
-    return tuple(_fact(one) for one in islice(mentions, EVIDENCE_KEPT))
+def _evidence(mentions: Sequence[Mention]) -> tuple[out.Evidence, ...]:
+    return tuple([_fact(one) for one in mentions[:EVIDENCE_KEPT]])
 
 
 @lru_cache(maxsize=4_096)  # one fact stands behind several signals, and behind the next score as well
 def _fact(mention: Mention) -> out.Evidence:
-    return out.Evidence(source=mention.source, id=mention.id, at=moment(mention.at))
+    return made(out.Evidence, source=mention.source, id=mention.id, at=moment(mention.at))
 
 
 def _why_missing(about: About, line: Line) -> str:
@@ -198,7 +213,8 @@ def changed(
     deltas = _deltas(told, points)
     effect = verdict.score - verdict.sum.raw
     now = Told(1 if told is None else told.n + 1, verdict.score, effect, points)
-    data = out.Change(
+    data = made(
+        out.Change,
         n=now.n,
         before=before.band if before else None,
         after=standing.band,
@@ -207,7 +223,7 @@ def changed(
         cause=shift.cause,
         reason=_reason(about, verdict, before, shift, deltas),
         evidence=_evidence(shift.evidence),
-        deltas=tuple(out.Delta(signal=signal, points=points) for signal, points in deltas),
+        deltas=tuple(made(out.Delta, signal=signal, points=points) for signal, points in deltas),
         cap_effect_before=told.cap_effect if told else None,
         cap_effect=effect,
         caps_began=tuple(shift.began),
@@ -215,7 +231,7 @@ def changed(
         policy=about.judge.rules.version,
     )
     name = _hash(about.account, "changed", str(now.n))
-    return out.HealthChanged(**_envelope(about, name, verdict.at), data=data), now
+    return made(out.HealthChanged, **_envelope(about, name, verdict.at), data=data), now
 
 
 def points_of(verdict: Verdict) -> dict[str, int]:
@@ -265,7 +281,8 @@ def _after(moved: str) -> str:
 def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClosed:
     """The score at the end of the local day that ends at the verdict's instant."""
     day = _local(verdict.at - 1, about.judge.rules.zone).date().isoformat()
-    data = out.Closing(
+    data = made(
+        out.Closing,
         day=day,
         score=verdict.score,
         band=standing.band,
@@ -273,7 +290,8 @@ def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClos
         points=points_of(verdict),
         policy=about.judge.rules.version,
     )
-    return out.HealthClosed(**_envelope(about, _hash(about.account, "closed", str(verdict.at)), verdict.at), data=data)
+    name = _hash(about.account, "closed", str(verdict.at))
+    return made(out.HealthClosed, **_envelope(about, name, verdict.at), data=data)
 
 
 def _local(at: Instant, zone: ZoneInfo) -> datetime:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+
 from schemas.policies import MEASURED, BandRules, CapRules, HealthRules, Policy, SignalName
-from services.core.curves import Silence
+from services.core.curves import Silence, Slopes, slope
 from services.core.instants import DAY, HOUR, Instant
 from services.core.worktime import Calendar, calendar_hours
 
@@ -14,8 +16,7 @@ Anchors = tuple[tuple[float, float], ...]
 UNREAD: dict[SignalName, Anchors] = dict.fromkeys(MEASURED, ((0.0, 0.0),))  # of signals that are in no group
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True, gc=False):
     """A signal's place in a profile; `weight` is its share of all weight."""
 
     signal: SignalName
@@ -55,7 +56,10 @@ class Bands:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A policy version's rules of health. Spans in microseconds."""
+    """A policy version's rules of health. Spans in microseconds.
+
+    `steepest`: of the curve of activity between 0 and 1. `slopes`: of every curve.
+    """
 
     version: int
     prior: float
@@ -70,6 +74,8 @@ class Rules:
     severities: tuple[float, float, float, float]
     handoffs: tuple[float, float, float]
     curves: Mapping[SignalName, Anchors]
+    steepest: float
+    slopes: Mapping[SignalName, Slopes]
     groups: Mapping[str, tuple[SignalName, ...]]
     resolve: tuple[Resolve, ...]
     bands: Bands
@@ -93,7 +99,7 @@ def compile_health(policy: Policy) -> Rules | None:
     if health.caps.no_owner is not None:  # a calendar too sparse for it is refused now, not at the first gap
         calendar.add(PROBE, round(health.caps.no_owner.after_working_hours * HOUR))
     profiles = {name: _profile(name, health) for name in health.profiles}
-    silence = health.silence
+    silence, curves = health.silence, UNREAD | health.curves
     return Rules(
         version=policy.version,
         prior=health.prior,
@@ -107,7 +113,9 @@ def compile_health(policy: Policy) -> Rules | None:
         breadth=round(health.breadth_days * DAY),
         severities=health.severity_weights,
         handoffs=health.handoff_scores,
-        curves=UNREAD | health.curves,
+        curves=curves,
+        steepest=slope(curves["activity"], 0.0, 1.0),
+        slopes={signal: Slopes.of(anchors) for signal, anchors in curves.items()},
         groups=health.groups,
         resolve=tuple(Resolve(profiles[rule.profile], rule.fed) for rule in health.resolve),
         bands=_bands(health.bands),

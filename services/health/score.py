@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from schemas.health import CapCode
+from schemas.policies import SignalName
 from services.core.instants import HOUR, Instant
 from services.health import signals
 from services.health.model import Known
@@ -12,6 +13,9 @@ from services.health.policy import Place, Profile, Resolve, Rules
 from services.health.signals import BREACHED, FADES, Course, Reading, Silent
 
 FULL = 100_000
+NOBODY: Silent = {}
+ALWAYS: frozenset[SignalName] = frozenset({"handoff"})  # known of every account
+EMPTY = 0.0, 0.0, 0  # a group before its first signal
 PLACES = 9  # of shares: weights such as a third do not sum to what people expect of them
 
 
@@ -64,7 +68,7 @@ class Verdict(Struct, frozen=True, gc=False):
     @property
     def limit(self) -> int:
         """The lowest cap."""
-        return min([FULL, *(cap.limit for cap in self.caps)])
+        return min([cap.limit for cap in self.caps], default=FULL)
 
     @property
     def is_na(self) -> bool:
@@ -75,45 +79,49 @@ class Judge:
     """Judges one account at any instant, for as long as no fact comes."""
 
     __slots__ = (
-        "_begins", "_breached", "_faded", "_urgent", "course", "is_importing", "known", "resolved", "rules", "silent",
+        "_begins", "_breached", "_faded", "_read", "_urgent",
+        "course", "is_importing", "known", "resolved", "rules", "silent",
     )  # fmt: skip
 
     def __init__(self, known: Known, rules: Rules, silent: Silent, *, is_importing: bool = False) -> None:
         self.known, self.rules, self.is_importing = known, rules, is_importing
         unheard = signals.fallen_silent(known, silent)
-        self.silent = {source: silent[source] for source in unheard}
+        self.silent = {source: silent[source] for source in unheard} if unheard else NOBODY
         self._faded = [silent[source] + FADES for source in unheard]
         self.course = Course(known, rules)
         self.resolved = next((one for one in rules.resolve if not lacking(self.course, one)), rules.resolve[-1])
         self._begins = _ownerless(self.course, rules)
         self._breached = signals.verdicts(known, BREACHED)[:1]
         self._urgent = [(one.open_since, graded.at, name) for name, one, graded in signals.urgent(known)]
+        readers = self.course.readers
+        self._read = [(place, readers.get(place.signal)) for place in self.resolved.profile.places]
 
     def at(self, at: Instant) -> Verdict:
         """The score of an account about which there is at least one fact."""
         rules, profile = self.rules, self.resolved.profile
-        total = combine(rules.prior, [self._measured(place, at) for place in profile.places])
+        if self.silent:
+            measured = [self._measured(place, at) for place in profile.places]
+        else:
+            measured = [(place, None, 0.0) if read is None else (place, read(at), 1.0) for place, read in self._read]
+        total = combine(rules.prior, measured)
         oldest = self.known.oldest
         return Verdict(
             at,
             self.resolved,
             total,
-            list(self._caps(at, profile, total)),
+            self._caps(at, profile, total),
             total.coverage < rules.coverage,
             oldest is not None and at - oldest < rules.age,
             self.is_importing,
         )
 
     def _measured(self, place: Place, at: Instant) -> tuple[Place, Reading | None, float]:
-        if not self.silent:
-            reading = self.course.reading(place.signal, at)
-            return place, reading, 0.0 if reading is None else 1.0
         trust, until = signals.live(self.known, place.signal, at, self.silent)
         reading = self.course.reading(place.signal, until) if trust > 0 else None
         return place, reading, 0.0 if reading is None else trust
 
-    def _caps(self, at: Instant, profile: Profile, total: Sum) -> Iterator[Cap]:
-        caps = self.rules.caps
+    def _caps(self, at: Instant, profile: Profile, total: Sum) -> list[Cap]:
+        caps, found = self.rules.caps, list[Cap]()
         if caps.sev1_open and self._urgent:
             after = round(caps.sev1_open.after_hours * HOUR)
             held = [
@@ -121,17 +129,18 @@ class Judge:
             ]
             if held:
                 since, name = min(held)
-                yield Cap("SEV1_OPEN", milli(caps.sev1_open.limit), since, name)
+                found.append(Cap("SEV1_OPEN", milli(caps.sev1_open.limit), since, name))
         if caps.no_owner and self._begins is not None and self._begins <= at:
-            yield Cap("NO_OWNER", milli(caps.no_owner.limit), self._begins)
+            found.append(Cap("NO_OWNER", milli(caps.no_owner.limit), self._begins))
         if caps.handoff_breach and self._breached:
-            yield Cap("HANDOFF_BREACH", milli(caps.handoff_breach.limit), self._breached[0].at)
+            found.append(Cap("HANDOFF_BREACH", milli(caps.handoff_breach.limit), self._breached[0].at))
         if (weak := caps.weak_link) and (group := weak_link(self.rules, profile, total)):
-            yield Cap("WEAK_LINK", milli(weak.limit), None, group)
+            found.append(Cap("WEAK_LINK", milli(weak.limit), None, group))
         if caps.thin_data and total.coverage < caps.thin_data.coverage:
-            yield Cap("THIN_DATA", milli(caps.thin_data.limit))
+            found.append(Cap("THIN_DATA", milli(caps.thin_data.limit)))
         if caps.narrow and profile.narrow:
-            yield Cap("NARROW", milli(caps.narrow.limit))
+            found.append(Cap("NARROW", milli(caps.narrow.limit)))
+        return found
 
     # -- change --------------------------------------------------------------------------------------------------
 
@@ -158,7 +167,7 @@ class Judge:
         speeds = self.course.steepness(verdict.at)
         own: dict[str, float] = {}
         speed = 0.0
-        for line in verdict.sum.lines:
+        for line in verdict.sum.lines if speeds else ():
             if line.trust and (fast := speeds.get(line.place.signal)):
                 speed += 1_000 * line.place.weight * line.trust * fast
                 own[line.place.group] = own.get(line.place.group, 0.0) + 1_000 * line.trust * fast
@@ -184,15 +193,17 @@ def combine(prior: float, measured: Iterable[tuple[Place, Reading | None, float]
     lines, raw, coverage = [], milli(prior), 0.0
     found: dict[str, tuple[float, float, int]] = {}
     for place, reading, trust in measured:
-        points, (scores, trusts, count) = 0, found.get(place.group, (0.0, 0.0, 0))
+        group = place.group
+        points, (scores, trusts, count) = 0, found.get(group, EMPTY)
         if reading is not None:
             share = place.weight * trust
-            points = round(1_000 * share * (reading[1] - prior))
+            score = reading[1]
+            points = round(1_000 * share * (score - prior))
             raw += points
             coverage += share
-            scores += trust * reading[1]
+            scores += trust * score
             trusts += trust
-        found[place.group] = scores, trusts, count + 1
+        found[group] = scores, trusts, count + 1
         lines.append(Line(place, reading, trust, points))
     return Sum(lines, min(max(raw, 0), FULL), round(coverage, PLACES), found)
 
@@ -201,12 +212,8 @@ def lacking(course: Course, wanted: Resolve) -> list[str]:
     """The groups a profile wants of which nothing is known. A handoff is always known, and so says nothing here."""
     if not wanted.fed:
         return []
-    groups = course.rules.groups
-    return [
-        group
-        for group in wanted.fed
-        if not any(course.is_known(signal) for signal in groups[group] if signal != "handoff")
-    ]
+    groups, known = course.rules.groups, course.readers.keys() - ALWAYS
+    return [group for group in wanted.fed if known.isdisjoint(groups[group])]
 
 
 def weak_link(rules: Rules, profile: Profile, total: Sum) -> str | None:

@@ -65,11 +65,11 @@ class Course:
         "_first",
         "_handoff",
         "_load",
-        "_readers",
         "_span",
         "_spoken",
         "held",
         "known",
+        "readers",
         "rules",
     )
 
@@ -82,28 +82,28 @@ class Course:
         oldest = known.oldest or 0
         self._first = known.first_day if known.days else oldest / DAY
         self._spoken = known.spoken.at if known.spoken else oldest
-        self._contacts = sorted((one.at for one in known.contacts.values()), reverse=True)
+        self._contacts = sorted([one.at for one in known.contacts.values()], reverse=True)
         self._load = self._open_load()
         self._handoff = None, rules.handoffs[_worst(known)]
         is_seen = known.is_talked_to
-        self._readers: dict[SignalName, Callable[[Instant], Reading]] = {"handoff": self.handoff}
+        self.readers: dict[SignalName, Callable[[Instant], Reading]] = {"handoff": self.handoff}
         if known.days or is_seen:
-            self._readers["activity"] = self.activity
+            self.readers["activity"] = self.activity
         if is_seen:
-            self._readers["two_way_contact"] = self.two_way_contact
+            self.readers["two_way_contact"] = self.two_way_contact
         if known.contacts:
-            self._readers["breadth"] = self.breadth
+            self.readers["breadth"] = self.breadth
         if "support" in known.sources:
-            self._readers["open_load"] = self.open_load
+            self.readers["open_load"] = self.open_load
         if self.held is not None:
-            self._readers["owner"] = self.owner
+            self.readers["owner"] = self.owner
 
     def is_known(self, signal: SignalName) -> bool:
         """Is there evidence?"""
-        return signal in self._readers
+        return signal in self.readers
 
     def reading(self, signal: SignalName, at: Instant) -> Reading | None:
-        read = self._readers.get(signal)
+        read = self.readers.get(signal)
         return None if read is None else read(at)
 
     def activity(self, at: Instant) -> Reading:
@@ -134,7 +134,7 @@ class Course:
 
     def _open_load(self) -> Reading:
         tickets, weights = self.known.tickets.values(), self.rules.severities
-        value = sum(weights[ticket.severity - 1] for ticket in tickets if ticket.is_open)
+        value = sum([weights[ticket.severity - 1] for ticket in tickets if ticket.is_open], start=0.0)
         return value, curves.score(self.rules.curves["open_load"], value)
 
     def owner(self, at: Instant) -> Reading:
@@ -161,15 +161,14 @@ class Course:
         """Bounds of how fast each signal's score can move by itself from `at` on, in points a day."""
         found: dict[SignalName, float] = {}
         rules = self.rules
-        if "activity" in self._readers:
+        if "activity" in self.readers:
             fall = rules.silence.steepness(self._active, self._age(at))
-            found["activity"] = fall * curves.slope(rules.curves["activity"], 0.0, 1.0)
-        if "two_way_contact" in self._readers:
+            found["activity"] = fall * rules.steepest
+        if "two_way_contact" in self.readers:
             days = max(0, at - self._spoken) / DAY
-            found["two_way_contact"] = curves.slope(rules.curves["two_way_contact"], days, float("inf"))
+            found["two_way_contact"] = rules.slopes["two_way_contact"].beyond(days)
         if self.held is not None and self.held.gap is not None:
-            hours = curves.slope(rules.curves["owner"], self._ownerless(at), float("inf"))
-            found["owner"] = HOURS_A_DAY * hours
+            found["owner"] = HOURS_A_DAY * rules.slopes["owner"].beyond(self._ownerless(at))
         return found
 
 

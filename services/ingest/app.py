@@ -18,11 +18,14 @@ from services.ingest.receiver import Receiver
 from services.ingest.signature import PREFIX, is_secret
 from services.runtime import documents, kafka, log, service
 from services.runtime.documents import DocumentError
+from services.runtime.http import ready_when
 from services.runtime.http import serve as serve_metrics
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings, SettingsError
 
 TOPICS: tuple[Topic, ...] = (*(topic for topic in BUILT if "ingest" in topic.producers), LETTERS, CLOCK)
+
+DEAF = "ingest cannot take facts in now: no mark of the clock is heard, or Kafka takes none"
 
 
 def run(settings: Settings) -> None:
@@ -75,7 +78,7 @@ async def _serve(settings: Settings, maps: Mapping[str, Rules], stopping: asynci
         host = f"[{settings.ingest_host}]" if ":" in settings.ingest_host else settings.ingest_host
         url = f"http://{host}:{listener.getsockname()[1]}"
         receiver = Receiver(settings, maps, known, out, metrics, url)
-        running.enter_context(serve_metrics(settings.http_port, metrics, lambda: receiver.is_ready))
+        running.enter_context(serve_metrics(settings, metrics, ready_when(lambda: receiver.is_ready, DEAF)))
         log.get().info("serving", url=url, public=settings.public_url or url, maps=sorted(maps))
         told = asyncio.ensure_future(stopping.wait())
         either: list[asyncio.Future[Any]] = [told, followed]

@@ -84,7 +84,9 @@ async def write(settings: Settings, stopping: asyncio.Event, time: Time = WALL) 
         news = await open_now.enter_async_context(kafka.follow(settings, (SOURCES,)))
         offsets = await open_now.enter_async_context(kafka.offsets(settings))
         await _stay_alone(settings)
-        transactions = kafka.Transactions(settings, TRANSACTIONAL_ID)
+        # Without transactions nobody fences a second writer that starts in the same moment.
+        is_alone = await kafka.transactional(settings)
+        transactions = kafka.Transactions(settings, TRANSACTIONAL_ID) if is_alone else kafka.AtLeastOnce(settings)
         await transactions.open()
         open_now.push_async_callback(transactions.close)
         last = await _last_tick(settings)  # only now can a predecessor write no more
@@ -103,7 +105,7 @@ async def _beat(
     last: Tick | None,
     news: kafka.Followed,
     offsets: kafka.Offsets,
-    transactions: kafka.Transactions,
+    transactions: kafka.Writer,
 ) -> None:
     allowance, heard = time.allowance(settings), Heard()
     interval = settings.clock_interval_ms / 1000
@@ -129,7 +131,7 @@ async def _beat(
             continue
 
 
-async def _written(transactions: kafka.Transactions, marks: list[kafka.Write]) -> None:
+async def _written(transactions: kafka.Writer, marks: list[kafka.Write]) -> None:
     # aiokafka tries for ever; a clock that cannot be written had better end and be started again.
     try:
         await asyncio.wait_for(transactions.transact(marks), COMMIT_SECONDS)

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     http_port: int | None = Field(
         default=None, ge=0, le=65535, description="Serves /metrics /live /ready; 0: any port."
     )
+    http_host: str = Field(default="127.0.0.1", min_length=1, description="Where they are served; 0.0.0.0: everywhere.")
     clock_interval_ms: int = Field(default=100, ge=10, le=10_000, description="Between two marks of the clock.")
     grace_seconds: int = Field(default=60, ge=0, le=3600, description="How late an event may be and not be missed.")
     redelivery_seconds: int = Field(default=600, ge=0, description="How long vendors queue after an outage of ours.")

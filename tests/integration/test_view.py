@@ -212,7 +212,7 @@ def test_the_list_and_the_account_say_what_the_facts_mean(pipeline: Pipeline) ->
     metrics = _get(port, "/metrics")[1]
     assert 'steward_view_records_total{topic="cs.handoffs"}' in metrics
     assert "steward_view_age_seconds" in metrics
-    assert _get(port, "/ready") == (200, "ready\n")
+    assert _get(port, "/ready") == (200, '{"ready": true, "missing": null}\n')
     assert serving.stop() == 0
 
 

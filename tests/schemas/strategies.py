@@ -360,6 +360,10 @@ DATA: dict[object, st.SearchStrategy[Any]] = {
     ),
     handoffs.Verdict: st.builds(handoffs.Verdict, **said),
     handoffs.Retraction: st.builds(handoffs.Retraction, **said, stage=stages, reason=lines),
+    handoffs.Suspicion: st.builds(handoffs.Suspicion, **said, unheard=st.lists(ids, min_size=1, max_size=3).map(tuple)),
+    handoffs.Clearance: st.builds(
+        handoffs.Clearance, **said, outcome=st.sampled_from(["confirmed", "unfounded"]), reason=lines
+    ),
     renewals.Won: win(),
     renewals.Value: st.builds(renewals.Value, home=homes, amount=amounts, currency=currencies),
     findings.Finding: st.builds(

@@ -20,6 +20,7 @@ from tests.board import (
     assigned,
     called,
     changed,
+    cleared,
     closed,
     contacted,
     envelope,
@@ -27,6 +28,7 @@ from tests.board import (
     removed,
     scored,
     sent,
+    suspected,
     taken_back,
     valued,
     verdict,
@@ -278,7 +280,7 @@ def test_what_steward_concluded_is_no_fact(event: Event) -> None:
 
 def test_every_type_of_the_topics_read_is_shown_somewhere() -> None:
     samples: list[Any] = [called("Acme"), won("1"), valued("1", "1"), opened(0), accepted(0), paused(0), resumed(0)]
-    samples += [cancelled(0), changed(), taken_back("met"), sent("d"), sent("d", failed=True)]
+    samples += [suspected(), cleared(), cancelled(0), changed(), taken_back("met"), sent("d"), sent("d", failed=True)]
     samples += [assigned("ada"), removed("ada"), contacted(), bought("o-1", "1"), scored(), went(), closed(0)]
     samples += [ticket(what) for what in ("opened", "updated", "solved", "reopened")]
     samples += [verdict(stage) for stage in ("noticed", "at_risk", "breached", "passed_125", "met")]

@@ -21,6 +21,8 @@ from services.runtime.settings import Settings
 class Broker:
     """In the place of Transactions."""
 
+    transactional = True
+
     def __init__(self) -> None:
         self.flushes = 0
         self.is_closed = False
@@ -95,7 +97,7 @@ async def test_closing_right_after_a_flush_ends_at_once() -> None:
     broker = Broker()
     lane = a_lane(broker, [])
     lane.partition.take(CLOCK, (), 7)
-    lane._flushed_at -= 60  # positions have waited long enough
+    lane._begun_at -= 60  # positions have waited long enough
     lane._wake.set()
     while not broker.flushes:  # noqa: ASYNC110  # the very turn of the loop after the flush is meant
         await asyncio.sleep(0)
@@ -129,7 +131,7 @@ async def test_what_must_not_happen_in_a_flush_is_told_and_not_swallowed(monkeyp
 
     monkeypatch.setattr(lane.partition, "cut", broken)
     lane.partition.take(CLOCK, (), 7)
-    lane._flushed_at -= 60
+    lane._begun_at -= 60
     lane._wake.set()
     async with asyncio.timeout(2):
         await asyncio.wait([lane._task])

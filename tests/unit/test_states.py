@@ -1,7 +1,7 @@
 """States in the changelog: what was written once is read for good."""
 
 from typing import Any
-from zlib import decompress
+from zlib import compress, decompress
 
 import msgspec
 import pytest
@@ -79,6 +79,65 @@ def test_a_version_that_is_not_known_is_refused_by_name(version: int) -> None:
     states = States("thing", 3, Thing)
     with pytest.raises(ValueError, match=f"state version {version} of the thing processor is not known; this is 3"):
         states.decode(states.encode(Thing("a")), version)
+
+
+def renamed(plain: dict[str, Any]) -> dict[str, Any]:
+    """From version 1, which knew a title, to 2."""
+    return {"name": plain["title"], "parts": plain["parts"]}
+
+
+def doubled(plain: dict[str, Any]) -> dict[str, Any]:
+    """From version 2, which counted in halves, to 3."""
+    return {**plain, "parts": [2 * part for part in plain["parts"]]}
+
+
+@pytest.mark.parametrize("deflated", [False, True], ids=["plain", "deflated"])
+@pytest.mark.parametrize(
+    ("version", "written"),
+    [
+        (1, {"title": "a", "parts": [1, 2]}),
+        (2, {"name": "a", "parts": [1, 2]}),
+        (3, {"name": "a", "parts": [2, 4]}),
+    ],
+)
+def test_what_an_older_version_wrote_is_read_by_way_of_those_in_between(
+    version: int, written: dict[str, Any], deflated: bool
+) -> None:
+    states = States("thing", 3, Thing, deflated=deflated, upcasts={1: renamed, 2: doubled})
+    raw = msgspec.msgpack.encode(written)
+    assert states.decode(compress(raw) if deflated else raw, version) == Thing("a", (2, 4))
+
+
+class Binary(msgspec.Struct, frozen=True, array_like=True):
+    raw: bytes
+    at: int = 0
+
+
+def test_bytes_and_states_without_names_come_through_an_upcast() -> None:
+    states = States("binary", 2, Binary, upcasts={1: lambda plain: [*plain, 7]})
+    assert states.decode(msgspec.msgpack.encode([b"\xff\0"]), 1) == Binary(b"\xff\0", 7)
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"), [(0, "start a Steward in between first"), (1, "in between"), (5, "a newer Steward wrote it")]
+)
+def test_versions_outside_the_chain_are_refused_with_what_to_do(version: int, advice: str) -> None:
+    states = States("thing", 4, Thing, upcasts={2: renamed, 3: doubled})
+    told = f"version {version} of the thing processor is not known; this is 4, which reads from 2 on: .*{advice}"
+    with pytest.raises(ValueError, match=told):
+        states.decode(states.encode(Thing("a")), version)
+
+
+@pytest.mark.parametrize("versions", [[1], [1, 3], [2, 3, 4], [4], [5]])
+def test_a_chain_with_a_gap_is_refused_when_it_is_declared(versions: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"the upcasts of the thing processor begin at .* to 4 without a gap"):
+        States("thing", 4, Thing, upcasts=dict.fromkeys(versions, renamed))
+
+
+def test_an_upcast_that_makes_no_state_is_refused() -> None:
+    states = States("thing", 2, Thing, upcasts={1: lambda _: {"name": 7}})
+    with pytest.raises(msgspec.ValidationError):
+        states.decode(msgspec.msgpack.encode({}), 1)
 
 
 def test_what_does_not_fit_the_type_is_refused() -> None:

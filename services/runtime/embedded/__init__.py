@@ -7,6 +7,7 @@ that started it.
 `broker.start_broker`   noida, the embedded broker: one binary, ready in a fraction of a second
 `redis.start_redis`     Valkey
 `apache.start_kafka`    Apache Kafka, for everything that depends on how a real broker behaves
+`cluster.start_cluster` several nodes of it, for what depends on replicas
 
     EmbeddedError
     ├── Unavailable    a program that is needed is not on this machine

@@ -4,10 +4,9 @@
 """
 
 import argparse
-import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +23,7 @@ QUICK_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m")
 
 _PATIENCE = 60.0  # seconds; a first start without class archive on a busy machine takes ten
 _PROPERTIES, _DATA = "server.properties", "data"  # in the data folder, where the broker is started
-_SETTINGS: Mapping[str, object] = {
+SETTINGS: Mapping[str, object] = {
     "process.roles": "broker,controller",
     "node.id": 1,
     "controller.listener.names": "CONTROLLER",
@@ -71,59 +70,78 @@ def start_kafka(
     insist: bool = False,
     settings: Mapping[str, object] | None = None,
     flags: Sequence[str] = QUICK_START,
+    advertised: int | None = None,
 ) -> Server:
     """Start a broker on the folder's data, new or left by an earlier broker that was stopped or killed.
 
     `port` is a first choice, and the only one if the caller insists. `settings` go over the usual ones;
-    `flags` are the JVM's.
+    `flags` are the JVM's. Clients are sent on to the port `advertised`, where a proxy may stand.
     """
-    with distribution.prepared(_settings(pick_port(), {})) as kafka:
+    kafka, sharing = ready_to_start()
+    make = _settings_of(advertised, settings or {})
+    return launch_node(kafka, data_dir.resolve(), port, insist, make, (*flags, *sharing), advertised=advertised)
+
+
+def ready_to_start() -> tuple[Distribution, Sequence[str]]:
+    """The distribution, fetched and formatted, and the flags with which its brokers start fast."""
+    with distribution.prepared(_settings_of(None, {})(pick_port())) as kafka:
         if not kafka.archive.exists():
             _archive_classes(kafka)
-    sharing = (f"-XX:SharedArchiveFile={kafka.archive}",) if kafka.archive.exists() else ()
-    return _launch(kafka, data_dir.resolve(), port, insist, settings or {}, (*flags, *sharing))
+    return kafka, (f"-XX:SharedArchiveFile={kafka.archive}",) if kafka.archive.exists() else ()
 
 
-def _launch(
+def launch_node(
     kafka: Distribution,
     data_dir: Path,
     port: int | None,
     insist: bool,
-    settings: Mapping[str, object],
+    settings: Callable[[int], Mapping[str, object]],
     flags: Sequence[str],
+    *,
+    node: int = 1,
+    advertised: int | None = None,
 ) -> Server:
+    """Start one node; `settings` are those of a broker on the port that it is given."""
     temporary = data_dir / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     if not (data_dir / _DATA).exists():
         # Renamed when whole, or the next start would take an interrupted copy for data.
-        shutil.copytree(kafka.template, temporary / _DATA, dirs_exist_ok=True).rename(data_dir / _DATA)
+        distribution.copy_template(kafka, temporary / _DATA, node).rename(data_dir / _DATA)
 
     def command(port: int) -> Sequence[str]:
-        distribution.write_properties(data_dir / _PROPERTIES, _settings(port, settings))
+        distribution.write_properties(data_dir / _PROPERTIES, settings(port))
         # A killed JVM would leave files in the system's folder: performance data and unpacked libraries.
         clean = ("-XX:-UsePerfData", f"-Djava.io.tmpdir={temporary}")
         return kafka.command("kafka.Kafka", _PROPERTIES, flags=(*flags, *clean))
 
-    return launch(Program("kafka", command, kafka_answers, _PATIENCE), data_dir, port, insist=insist)
+    def answers(port: int) -> bool:
+        return kafka_answers(port, advertised)
+
+    return launch(Program("kafka", command, answers, _PATIENCE), data_dir, port, insist=insist)
 
 
-def _settings(port: int, changes: Mapping[str, object]) -> dict[str, object]:
-    """Of a broker on this port; its controller gets any other one, which no client needs to know."""
-    controller = f"{HOST}:{pick_port()}"
-    return {
-        **_SETTINGS,
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
-        "controller.quorum.voters": f"1@{controller}",
-        **changes,
-    }
+def _settings_of(advertised: int | None, changes: Mapping[str, object]) -> Callable[[int], Mapping[str, object]]:
+    """Of the only broker, by its port; its controller gets any other one, which no client needs to know."""
+
+    def make(port: int) -> Mapping[str, object]:
+        controller = f"{HOST}:{pick_port()}"
+        return {
+            **SETTINGS,
+            "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{advertised or port}",
+            "controller.quorum.voters": f"1@{controller}",
+            **changes,
+        }
+
+    return make
 
 
 def _archive_classes(kafka: Distribution) -> None:
     """Keep the classes that a first broker has loaded: those after it start in 1.2 s instead of 3.5."""
     with distribution.scratch() as folder:
         made = folder / "classes.jsa"
-        server = _launch(kafka, folder, None, False, {}, (*QUICK_START, f"-XX:ArchiveClassesAtExit={made}"))
+        flags = (*QUICK_START, f"-XX:ArchiveClassesAtExit={made}")
+        server = launch_node(kafka, folder, None, False, _settings_of(None, {}), flags)
         server.child.stop(patience=60.0)  # it writes the archive while it stops
         with suppress(FileNotFoundError):  # a JVM that cannot archive still runs brokers
             made.rename(kafka.archive)

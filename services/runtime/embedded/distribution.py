@@ -4,6 +4,7 @@ Everything is kept in a cache folder outside the tree and can be deleted at any 
 process at a time, and each part appears under its name only when it is complete.
 """
 
+import base64
 import fcntl
 import hashlib
 import os
@@ -73,6 +74,15 @@ def prepared(settings: Mapping[str, object]) -> Iterator[Distribution]:
 def write_properties(path: Path, settings: Mapping[str, object]) -> None:
     """In Java's format, without its escapes: names and values are plain ASCII."""
     path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="ascii")
+
+
+def copy_template(distribution: Distribution, to: Path, node: int) -> Path:
+    """A formatted data folder for the node with this id, from 1 to 999."""
+    shutil.copytree(distribution.template, to, dirs_exist_ok=True)
+    directory = base64.urlsafe_b64encode(f"steward-node-{node:03}".encode()).decode().rstrip("=")  # any 16 bytes
+    own = {"version": 1, "cluster.id": _CLUSTER_ID, "node.id": node, "directory.id": directory}
+    write_properties(to / "meta.properties", own)
+    return to
 
 
 @contextmanager

@@ -9,10 +9,11 @@ _TIMEOUT = 2.0  # seconds for one question; far above what a ready server needs
 _METADATA_V1 = struct.pack(">hhih7si", 3, 1, 1, 7, b"steward", 0)  # api, version, number, client, no topics
 
 
-def kafka_answers(port: int) -> bool:
+def kafka_answers(port: int, advertised: int | None = None) -> bool:
     """Whether the broker there names itself and a controller in its metadata.
 
-    An open port is too early: until a controller is named, clients cannot create topics.
+    It names itself by the port `advertised` where that is another than the one it listens on. An open port is
+    too early: until a controller is named, clients cannot create topics.
     """
     try:
         with socket.create_connection((HOST, port), _TIMEOUT) as connection:
@@ -21,7 +22,7 @@ def kafka_answers(port: int) -> bool:
             ports, controller = _read_metadata_v1(_receive(connection, size))
     except (OSError, EOFError, struct.error):
         return False
-    return port in ports and controller >= 0
+    return (advertised or port) in ports and controller >= 0
 
 
 def redis_answers(port: int) -> bool:

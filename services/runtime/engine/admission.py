@@ -4,6 +4,7 @@ from hashlib import sha256
 
 from schemas import codec
 from schemas.topics import Topic
+from services.core.decoding import decode
 from services.core.instants import MINUTE, instant
 from services.core.outcome import DeadLetter, Drop, Reason
 from services.core.processor import Fact
@@ -22,7 +23,7 @@ def admit(topic: Topic, record: Raw) -> Fact | Drop | DeadLetter:
     if value is None:
         return EMPTY
     try:
-        event = codec.decode(topic, value)
+        event = decode(topic, value)
     except codec.UnknownType as error:
         return DeadLetter(Reason.UNKNOWN_TYPE, str(error))
     except codec.SchemaError as error:

@@ -9,7 +9,7 @@ from typing import Generic
 
 from schemas.topics import CLOCK, POLICY, Topic
 from services.core.processor import Processor, S
-from services.runtime import clock, log
+from services.runtime import clock, kafka, log
 from services.runtime.engine import restore
 from services.runtime.engine.courier import Courier
 from services.runtime.engine.flush import Lane, Owner
@@ -20,7 +20,7 @@ from services.runtime.engine.raw import Raw
 from services.runtime.engine.steps import Passed, Step, unobserved
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.transport import BatchConsumer
-from services.runtime.kafka import Transactions
+from services.runtime.kafka import AtLeastOnce, Transactions, Writer
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
@@ -43,6 +43,7 @@ class Engine(Generic[S]):
         passed: Passed = unobserved,
     ) -> None:
         self.incarnation = 0
+        self.transactional = True  # whether the broker has transactions; told before the start
         self.tables = Tables(settings)
         self._settings = settings
         self._processor = processor
@@ -94,7 +95,7 @@ class Engine(Generic[S]):
     @property
     def guarantee(self) -> str:
         """What the flushes of this process are worth, in the words of /ready."""
-        return "exactly once"
+        return "exactly once" if self.transactional else "at least once"
 
     def attach(self, consumer: BatchConsumer) -> None:
         """The consumer that was assigned what this engine serves."""
@@ -232,12 +233,18 @@ class Engine(Generic[S]):
         gc.freeze()
         await self._passing(Step.SERVING, numbers)
 
-    def _writer(self, number: int) -> Transactions:
+    def _writer(self, number: int) -> Writer:
+        if not self.transactional:
+            return AtLeastOnce(self._settings)
         return Transactions(self._settings, f"{group_of(self._processor.name)}-{number}")
 
     async def _restore(self, numbers: Sequence[int], opened: dict[int, Kept[S]]) -> None:
         """Put each partition with its state into `opened`, one after the other: what is there stays if this ends."""
         kept = {number: self._kept.pop(number) for number in numbers if number in self._kept}
+        if kept:
+            ids = await kafka.topic_ids(self._settings, [*(topic.name for topic in self._inputs), self._changelog])
+            for number, held in kept.items():
+                restore.check(f"kept partition {number}", held.partition.meta, ids, transactional=self.transactional)
         same = await unchanged(self._settings, self._changelog, self._inputs, kept)
         for number, ends in same.items():
             kept[number].partition.again(ends)
@@ -245,7 +252,16 @@ class Engine(Generic[S]):
             self._log.info("kept", partition=number, flush=kept[number].partition.meta.flush)
         anew = [number for number in numbers if number not in same]
         restored = (
-            await restore.restore(self._settings, self._changelog, self._inputs, anew, self.restoring) if anew else {}
+            await restore.restore(
+                self._settings,
+                self._changelog,
+                self._inputs,
+                anew,
+                self.restoring,
+                transactional=self.transactional,
+            )
+            if anew
+            else {}
         )
         for number, (snapshot, meta) in restored.items():
             partition = Partition(number, self._settings.partitions, self._processor, self.tables, self._metrics)
@@ -264,7 +280,7 @@ class Engine(Generic[S]):
             self.restoring.pop(number, None)
             await asyncio.sleep(0)
 
-    async def _drop(self, writers: Iterable[Transactions], opened: Mapping[int, Kept[S]]) -> None:
+    async def _drop(self, writers: Iterable[Writer], opened: Mapping[int, Kept[S]]) -> None:
         self._kept |= opened
         await asyncio.gather(*(writer.close() for writer in writers))
 

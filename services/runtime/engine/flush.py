@@ -12,12 +12,14 @@ from services.runtime import clock
 from services.runtime.engine.keep import Kept
 from services.runtime.engine.partition import Cut
 from services.runtime.engine.steps import Passed, Step, unobserved
-from services.runtime.kafka import Fenced, Transactions, Write
+from services.runtime.kafka import Fenced, Write, Writer
 from services.runtime.metrics import Metrics, Phase
 from services.runtime.settings import Settings
 
 FULL = 20_000  # records reduced but not flushed; beyond it the partition takes no more
 EARLY = 5_000  # records, with which a flush waits for no interval
+MANY = 500  # records, from which on there are more to come and half as many flushes cost half as much
+QUICK = 5  # so much more often without transactions, where a flush is a single round trip
 RIDE_SECONDS = 5.0  # positions alone wait this long for something worth a transaction
 FLUSH_SECONDS = 20.0  # aiokafka has no delivery timeout of its own
 LAST_FLUSH_SECONDS = 3.0
@@ -45,7 +47,7 @@ class Lane(Generic[S]):
         settings: Settings,
         held: Kept[S],
         changelog: str,
-        transactions: Transactions,
+        transactions: Writer,
         metrics: Metrics,
         owner: Owner[S],
     ) -> None:
@@ -65,7 +67,8 @@ class Lane(Generic[S]):
         self._early = asyncio.Event()
         self._busy = False
         self._failed = False
-        self._flushed_at = clock.elapsed()
+        self._interval = settings.flush_ms / 1000 / (1 if transactions.transactional else QUICK)
+        self._begun_at = self._ended_at = clock.elapsed()
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -121,6 +124,7 @@ class Lane(Generic[S]):
         """One flush, when there is something worth it; False once this lane is done for."""
         await self._worth_flushing()
         cut = self.partition.cut()
+        self._begun_at = clock.elapsed()
         self._early.clear()
         self._busy = True
         try:
@@ -147,7 +151,7 @@ class Lane(Generic[S]):
     async def _worth_flushing(self) -> None:
         """Return when something changed (not sooner than the flush interval), or positions have waited long."""
         while True:
-            ride = self._flushed_at + RIDE_SECONDS - clock.elapsed()
+            ride = self._begun_at + RIDE_SECONDS - clock.elapsed()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(ride, 0.01)):
                     await self._wake.wait()
@@ -159,10 +163,16 @@ class Lane(Generic[S]):
             if self.partition.changed or (self.partition.moved and (ride <= 0 or not self.ready)):
                 break
             if ride <= 0:
-                self._flushed_at = clock.elapsed()
-        since = clock.elapsed() - self._flushed_at
+                self._begun_at = clock.elapsed()
+        await self._pause(self._interval)
+        if self.partition.pending >= MANY:
+            await self._pause(2 * self._interval)
+
+    async def _pause(self, interval: float) -> None:
+        """Until an interval after the begin of the last flush; a slow one is followed by half of it at least."""
+        due = max(self._begun_at + interval, self._ended_at + interval / 2)
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._settings.flush_ms / 1000 - since)):
+            async with asyncio.timeout(max(0.0, due - clock.elapsed())):
                 await self._early.wait()
 
     async def _write(self, cut: Cut) -> None:
@@ -181,7 +191,7 @@ class Lane(Generic[S]):
             await transactions.commit()
         await passed(Step.COMMITTED, number)
         self._meta_offset = offsets[self._changelog, number]
-        self._flushed_at = clock.elapsed()
+        self._ended_at = clock.elapsed()
         if cut.oldest is not None:
             self._age.observe(max(0.0, clock.now() / SECOND - cut.oldest / 1000))
 

@@ -72,8 +72,10 @@ class Meta:
 
     @classmethod
     def decode(cls, raw: bytes) -> "Meta":
-        """What any version up to this one wrote. Raises ValueError for a newer one, and for what is no meta."""
+        """What any version up to this one wrote. Raises ValueError for a newer one, that or TypeError for no meta."""
         told = json.loads(raw)
+        if not isinstance(told, dict):
+            raise TypeError("its meta is no object of JSON")
         if told.get("version", 1) > META_VERSION:
             raise ValueError(
                 f"its meta has version {told['version']}, and this Steward reads up to {META_VERSION}: "
@@ -377,6 +379,11 @@ class Partition(Generic[S]):
         state, wanted = self._state, self._processor.wanted
         keys = {**self._asking, **self._dirty}
         return [effect for key in keys if key in state for effect in wanted(key, state[key])]
+
+    @property
+    def saved(self) -> Mapping[str, int]:
+        """The positions from which a restart would go on."""
+        return self._committed
 
     def committed(self, cut: Cut) -> None:
         """The cut is on the broker."""

@@ -9,7 +9,7 @@ import faust
 import uvloop
 
 from services.core.processor import Processor
-from services.runtime import http, kafka
+from services.runtime import http, kafka, log
 from services.runtime.engine import guards
 from services.runtime.engine.courier import Courier, Idle
 from services.runtime.engine.engine import Engine
@@ -103,6 +103,8 @@ def run(
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(kafka.ensure_topics(settings, topics_of(processor)))
+    engine.transactional = loop.run_until_complete(kafka.transactional(settings))
+    log.get().info("guarantee", guarantee=engine.guarantee, processor=processor.name)
     app = app_for(settings, engine, processor.name)
 
     with Watchdog() as watchdog, http.serve(settings, metrics, lambda: readiness(engine), watchdog):

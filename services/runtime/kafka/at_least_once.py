@@ -9,6 +9,7 @@ from services.runtime.kafka.asking import idempotent
 from services.runtime.kafka.batches import BATCH_BYTES, Place, Write, all_acknowledged
 from services.runtime.kafka.connection import REQUEST_MS, bounded
 from services.runtime.kafka.errors import Refused
+from services.runtime.kafka.transactions import Transactions
 from services.runtime.settings import Settings
 
 
@@ -17,6 +18,8 @@ class AtLeastOnce:
 
     Nobody is fenced: a process that the group has given up on may write until it notices.
     """
+
+    transactional = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -58,9 +61,17 @@ class AtLeastOnce:
     async def commit(self) -> None:
         """Nothing: it is done."""
 
+    async def transact(self, writes: Iterable[Write]) -> None:
+        """Write records of which none is a state; whoever reads meanwhile sees some of them."""
+        await self._written(writes)
+
     async def _written(self, writes: Iterable[Write]) -> dict[Place, int]:
         assert self._producer is not None, "write before open"
         try:
             return await all_acknowledged(self._producer, writes)
         except KafkaError as error:
             raise Refused(f"the broker refused a write: {error!r}") from error
+
+
+Writer = Transactions | AtLeastOnce
+"""What a flush is written with."""

@@ -11,6 +11,10 @@ class Unacknowledged(OperatorError):
     """The broker has not acknowledged in time; the records may be written yet."""
 
 
+class Undelivered(OperatorError):
+    """Records that stand in a topic were not delivered; what was made of the others is not whole."""
+
+
 class TopicMismatch(OperatorError):
     """A topic on the broker is not as the catalogue and the settings say."""
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from services.runtime.kafka.asking import idempotent
 from services.runtime.kafka.batches import BATCH_BYTES, Header, Outgoing, Write, all_acknowledged, checked, partition_of
 from services.runtime.kafka.connection import REQUEST_MS, bounded
 from services.runtime.kafka.errors import BrokerAway, Refused, Unacknowledged
@@ -16,20 +17,26 @@ BULK = 50  # records at once, from which on batches of their own cost less
 
 
 class Publisher:
-    """Idempotent writes outside the engine, acknowledged by all replicas; partitioned as every client does it."""
+    """Writes outside the engine, once each where the broker knows repeats, acknowledged by all replicas.
+
+    Partitioned as every client does it.
+    """
+
+    _producer: AIOKafkaProducer
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    async def __aenter__(self) -> Self:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka,
-            enable_idempotence=True,
+            bootstrap_servers=self._settings.kafka,
+            enable_idempotence=await idempotent(self._settings),
+            acks="all",
             compression_type="zstd",
             linger_ms=5,
             max_batch_size=BATCH_BYTES,
             request_timeout_ms=REQUEST_MS,
         )
-
-    async def __aenter__(self) -> Self:
         try:
             await self._producer.start()
         except KafkaConnectionError:

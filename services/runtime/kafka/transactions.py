@@ -18,6 +18,8 @@ class Transactions:
     After any error, also a cancellation, it is dead: close it and open another one under the same id.
     """
 
+    transactional = True
+
     def __init__(self, settings: Settings, transactional_id: str) -> None:
         self.transactional_id = f"{settings.prefix}{transactional_id}"
         self._producer = AIOKafkaProducer(
