@@ -65,7 +65,7 @@ def _recovery(told: argparse.Namespace, command: str) -> None:
 
 
 def _profile(told: argparse.Namespace, _command: str) -> None:
-    profiling.run(told.events or step.EVENTS, told.accounts)
+    profiling.run(told.events or step.EVENTS, told.accounts, is_small=told.small)
 
 
 BENCHES: Mapping[str, Callable[[argparse.Namespace, str], None]] = {
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--growth", action="store_true", help="throughput also with 100,000 and 1,000,000 accounts; takes long"
     )
+    parser.add_argument("--small", action="store_true", help="profile with the small step of throughput")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there, too")
     return parser
 

@@ -26,6 +26,7 @@ def fill(bootstrap: str, topic: str, records: Iterable[Record], partition_of: Ca
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,
             "linger.ms": 20,
+            "log_level": 3,  # else it tells of each broker that is not ready yet
             "batch.size": 512 << 10,
             "queue.buffering.max.messages": 200_000,
         }

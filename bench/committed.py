@@ -36,8 +36,9 @@ GOALS = {ONCE: (60.0, 150.0), LEAST: (20.0, 60.0)}  # p50 and p99 in millisecond
 NOTES = (
     f"""Event to committed output: {RATE} events a second of the small work over {PARTITIONS} partitions and
     {ACCOUNTS:,} accounts, one output each; from the scheduled sending to the moment at which a reader of committed
-    records has the output. Every system runs all the time; the load goes to one after the other, round after round.
-    No clock runs, and all of it shares the machine with the broker and the load generator.""",
+    records has the output; `until_acknowledged`: the part of it until the broker had the event. Every system runs all
+    the time; the load goes to one after the other, round after round. No clock runs, and all of it shares the machine
+    with the broker and the load generator.""",
     """raw aiokafka: one record of the same bytes, acks=all, linger 0, until the reader has it; nothing in between.""",
     """Kafka Streams: exactly_once_v2, commit interval 100 ms, one thread, in-memory store with changelog. At least
     once: the engine as it runs on a broker without transactions.""",
@@ -64,6 +65,7 @@ class Committed:
     system: str
     n: int
     ms: Distribution
+    until_acknowledged_ms: Distribution
     rounds: tuple[Distribution, ...]
 
 
@@ -138,9 +140,9 @@ def _streams(base: Settings, folder: Path) -> Iterator[System | None]:
 
 
 async def _measure(systems: Sequence[System], seconds: float, rounds: int) -> list[Committed]:
-    found: dict[str, list[tuple[float, ...]]] = {one.name: [] for one in systems}
+    found: dict[str, list[list[str]]] = {one.name: [] for one in systems}
+    loops = list[tuple[System, Send, Waiting]]()
     async with AsyncExitStack() as opened:
-        loops = list[tuple[System, Send, Waiting]]()
         for one in systems:
             waiting = Waiting()
             await opened.enter_async_context(open_loop.heard(one.settings, one.output, _named, waiting))
@@ -151,15 +153,18 @@ async def _measure(systems: Sequence[System], seconds: float, rounds: int) -> li
         for number in range(rounds):
             for one, send, waiting in loops:
                 found[one.name].append(await open_loop.run(f"round{number}", RATE, seconds, send, waiting))
-    return [
-        Committed(
-            name,
-            sum(map(len, several)),
-            milliseconds([second for one in several for second in one]),
-            tuple(milliseconds(one) for one in several),
-        )
-        for name, several in found.items()
-    ]
+    return [_told(one.name, waiting, found[one.name]) for one, _, waiting in loops]
+
+
+def _told(name: str, waiting: Waiting, rounds: Sequence[Sequence[str]]) -> Committed:
+    sent = [event for one in rounds for event in one]
+    return Committed(
+        name,
+        len(sent),
+        milliseconds(waiting.seconds(sent)),
+        milliseconds(waiting.until_acknowledged(sent)),
+        tuple(milliseconds(waiting.seconds(one)) for one in rounds),
+    )
 
 
 def _event(name: str, number: int) -> tuple[str, bytes]:

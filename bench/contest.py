@@ -149,7 +149,7 @@ def _topics(task: Task) -> tuple[str, str]:
 
 
 EXACTLY_ONCE = System(
-    "steward, exactly once",
+    "steward exactly once",
     "exactly once: outputs, state and positions in one transaction per partition and flush, every 50 ms",
     "in memory, changelog of changed keys on Kafka; restored after a crash",
     _ours("exactly-once"),
@@ -157,7 +157,7 @@ EXACTLY_ONCE = System(
     _our_state,
 )
 AT_LEAST_ONCE = System(
-    "steward, at least once",
+    "steward at least once",
     "at least once: outputs acknowledged first, then state and positions, every 50 ms",
     EXACTLY_ONCE.state,
     _ours("at-least-once"),
@@ -165,7 +165,7 @@ AT_LEAST_ONCE = System(
     _our_state,
 )
 STREAMS_EXACTLY_ONCE = System(
-    "Kafka Streams, exactly_once_v2",
+    "Kafka Streams exactly_once_v2",
     "exactly once: one transaction for all partitions of the thread, every 100 ms",
     "in-memory store with a cache, changelog on Kafka; restored after a crash",
     _streams("exactly_once_v2", 100),
@@ -173,7 +173,7 @@ STREAMS_EXACTLY_ONCE = System(
     _streams_state,
 )
 STREAMS = System(
-    "Kafka Streams, at least once",
+    "Kafka Streams at least once",
     "at least once: committed every second",
     STREAMS_EXACTLY_ONCE.state,
     _streams("at_least_once", 1_000),

@@ -142,7 +142,7 @@ async def _measure(settings: Settings, handoff: Service, timers: int, mass: int,
         meanwhile = asyncio.create_task(open_loop.run("flow", FLOW, seconds, go_on, flowing))
         sent = await open_loop.sending("due", RATE, seconds, send, Waiting())
         await open_loop.settled(sent, breached)
-        flowed = await meanwhile
+        flowed = flowing.seconds(await meanwhile)
         due = Due(
             round(handoff.metric("steward_timers_armed")),
             len(sent),

@@ -1,6 +1,7 @@
 """Latency: to committed outputs, readable scores, breaches and deliveries, beside the peers and the floor."""
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -47,6 +48,7 @@ def run(
                     found[part] = due.measure(base, timers, mass, seconds, folder)
                 case _:
                     found[part] = delivery.measure(base, seconds, folder)
+            found[part].told["load_after"] = round(os.getloadavg()[0], 2)
         print(*found[part].lines, sep="\n", flush=True)
     wanted = [goal for one in found.values() for goal in one.goals]
     notes = [" ".join(note.split()) for one in found.values() for note in one.notes]

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -15,14 +16,15 @@ from bench.small import reference, work
 from bench.small.reference import Answer
 from bench.standing import Measured
 from bench.step import Different
-from bench.systems import calibrate
+from bench.systems import Stuck, calibrate
 from services.runtime import kafka
 from services.runtime.embedded.server import Server
 from services.runtime.settings import Settings
 
 PARTITIONS = 4
 SLOW_SHARE = 20  # who is slow gets one in so many events, from the beginning
-WARM_UP_SHARE = 4  # the first quarter is not counted: compilers, caches, connections
+WARM_UP = 0.4  # of the outputs, the first: two seconds and more, which the JVM's compiler needs
+LEFT = 0.1  # of the outputs, the last: see watching.window
 APPENDED = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -33,16 +35,19 @@ def partition_of(key: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Records and the answer every system must give; `warm_up` outputs are not counted."""
+    """Records and the answer every system must give; outputs of the warm-up and the last `left` are not counted."""
 
     records: Sequence[work.Record]
     answer: Answer
     warm_up: int
+    left: int
 
     @classmethod
-    def of(cls, records: Sequence[work.Record], warm_up: int | None = None) -> "Work":
+    def of(cls, records: Sequence[work.Record], first: int = 0) -> "Work":
+        """`first`: records before those of which a share is the warm-up."""
         answer = reference.answer(records, partition_of)
-        return cls(records, answer, answer.outputs // WARM_UP_SHARE if warm_up is None else warm_up)
+        counted = answer.outputs - first
+        return cls(records, answer, first + round(WARM_UP * counted), round(LEFT * counted))
 
 
 class Arena:
@@ -83,15 +88,17 @@ class Arena:
         with contest.running(system, task, workers) as children:
             if fill:
                 contest.await_shares(children, PARTITIONS)
-                fill()
             watched = watching.watch(settings, output, given.answer.last, children, self._broker.child.pid)
-            looks = asyncio.run(watched)
+            looks = asyncio.run(_while_filling(watched, fill))
         found = Answer()
         offsets = bulk.read(settings.kafka, settings.topic(output), PARTITIONS, found.hear)
         self._read_states(system, task, found)
         if differing := reference.differences(system.name, given.answer, found):
             raise Different("\n".join(["There are no figures, because results differ.", *differing]))
-        seen = watching.window(looks, offsets, given.warm_up)
+        try:
+            seen = watching.window(looks, offsets, given.warm_up, given.left)
+        except ValueError as error:
+            raise Stuck(f"{row}: {error}") from error
         written = [settings.topic(output), *([settings.topic(system.changelog(task))] if system.changelog else [])]
         asyncio.run(_forget(settings, written))
         accounts = len(given.answer.states)
@@ -115,6 +122,19 @@ class Arena:
     def _fill(self, settings: Settings, topic: str, given: Work) -> None:
         asyncio.run(kafka.ensure_topics(settings, {topic: APPENDED}))
         bulk.fill(settings.kafka, settings.topic(topic), given.records, partition_of)
+
+
+async def _while_filling(
+    watched: Coroutine[Any, Any, list[watching.Look]], fill: Callable[[], None] | None
+) -> list[watching.Look]:
+    """Watch from the first event on; a topic that cannot be filled ends it."""
+    looks: list[watching.Look]
+    looks, _ = await asyncio.gather(watched, asyncio.to_thread(fill or _nothing))
+    return looks
+
+
+def _nothing() -> None:
+    """The topic is full already."""
 
 
 async def _forget(settings: Settings, topics: Sequence[str]) -> None:

@@ -20,40 +20,46 @@ Send = Callable[[str, int], Coroutine[None, None, None]]
 
 @dataclass(slots=True)
 class Waiting:
-    """What is waited for, by name: when it was due to be sent, and when its effect was seen, by `perf_counter`."""
+    """What is waited for, by name: when it was due to be sent, taken in, and its effect seen, by `perf_counter`."""
 
     scheduled: dict[str, float] = field(default_factory=dict)
+    acknowledged: dict[str, float] = field(default_factory=dict)
     seen: dict[str, float] = field(default_factory=dict)
 
     def saw(self, name: str, at: float) -> None:
         """The effect of this name is there; the first time counts."""
         self.seen.setdefault(name, at)
 
-    @property
-    def open(self) -> int:
-        return len(self.scheduled.keys() - self.seen.keys())
-
     def seconds(self, names: Sequence[str]) -> tuple[float, ...]:
         """How long each took from its scheduled moment. All of them must have been seen."""
         return tuple(self.seen[name] - self.scheduled[name] for name in names)
 
+    def until_acknowledged(self, names: Sequence[str]) -> tuple[float, ...]:
+        """The part of it until the broker, or ingest, had taken the event in."""
+        return tuple(self.acknowledged[name] - self.scheduled[name] for name in names)
 
-async def run(label: str, rate: float, seconds: float, send: Send, waiting: Waiting) -> tuple[float, ...]:
-    """Send at a fixed rate; answers the latencies of all of it. Raises Stuck when something never had an effect."""
+
+async def run(label: str, rate: float, seconds: float, send: Send, waiting: Waiting) -> list[str]:
+    """Send at a fixed rate and wait for the effects; answers the names sent. Raises Stuck when one had no effect."""
     names = await sending(label, rate, seconds, send, waiting)
     await settled(names, waiting)
-    return waiting.seconds(names)
+    return names
 
 
 async def sending(label: str, rate: float, seconds: float, send: Send, waiting: Waiting) -> list[str]:
     """Send at a fixed rate and wait for the acknowledgements; answers the names sent."""
     begun, tasks, names = time.perf_counter() + 0.05, set[asyncio.Task[None]](), list[str]()
+
+    async def sent(name: str, number: int) -> None:
+        await send(name, number)
+        waiting.acknowledged[name] = time.perf_counter()
+
     for number in range(round(rate * seconds)):
         name, at = f"{label}-{number:07d}", begun + number / rate
         waiting.scheduled[name] = at
         names.append(name)
         await asyncio.sleep(max(0.0, at - time.perf_counter()))
-        task = asyncio.create_task(send(name, number))
+        task = asyncio.create_task(sent(name, number))
         tasks.add(task)
         task.add_done_callback(lambda done: tasks.discard(done) if done.exception() is None else None)
     await asyncio.gather(*tasks)

@@ -5,15 +5,18 @@ import io
 import pstats
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench import work
+from bench.small import work as small
+from bench.small.processor import TallyProcessor
 from bench.systems import ROOT
-from schemas.topics import OWNERSHIP
+from schemas.topics import INTERACTIONS, OWNERSHIP, Topic
 from services.core.policy import Policies
+from services.core.processor import Processor
 from services.handoff.app import read_policy
-from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from services.runtime import clock, kafka
 from services.runtime.engine.partition import Meta, Partition
@@ -40,12 +43,17 @@ class Arriving:
     headers: Sequence[Header] = field(default_factory=tuple)
 
 
-def run(events: int, accounts: int) -> None:
-    """Print CPU per event without the profiler, then the functions with the most time of their own."""
-    records = _records(events, accounts)
-    processor, profile = HandoffProcessor(), cProfile.Profile()
-    plain = _fed(records, processor, None)
-    profiled = _fed(records, processor, profile)
+def run(events: int, accounts: int, *, is_small: bool = False) -> None:
+    """Print CPU per event without the profiler, then the functions with the most time of their own.
+
+    `is_small`: with the small reducer of the throughput bench, which leaves the engine's own cost to be seen.
+    """
+    processor: Processor[Any] = TallyProcessor("profile") if is_small else HandoffProcessor()
+    found = small.records(events, accounts) if is_small else _encoded(events, accounts)
+    records, profile = _of_one_partition(found), cProfile.Profile()
+    topic = INTERACTIONS if is_small else OWNERSHIP
+    plain = _fed(records, topic, processor, None)
+    profiled = _fed(records, topic, processor, profile)
     told = io.StringIO()
     pstats.Stats(profile, stream=told).strip_dirs().sort_stats("tottime").print_stats(SHOWN)
     print(f"{len(records):,} records of one partition, fetches of {BATCH}, a cut every {BATCH * BATCHES_PER_FLUSH:,}")
@@ -53,14 +61,19 @@ def run(events: int, accounts: int) -> None:
     sys.stdout.write(told.getvalue())
 
 
-def _records(events: int, accounts: int) -> list[Arriving]:
-    found = [(key.encode(), value) for key, value in work.facts(events, accounts)]
+def _encoded(events: int, accounts: int) -> Iterable[small.Record]:
+    return [(key.encode(), value) for key, value in work.facts(events, accounts)]
+
+
+def _of_one_partition(found: Iterable[small.Record]) -> list[Arriving]:
     mine = [(key, value) for key, value in found if kafka.partition_of(key, work.PARTITIONS) == NUMBER]
     now = clock.now() // 1000
     return [Arriving(offset, now, key, value) for offset, (key, value) in enumerate(mine)]
 
 
-def _fed(records: Sequence[Arriving], processor: HandoffProcessor, profile: cProfile.Profile | None) -> float:
+def _fed(
+    records: Sequence[Arriving], topic: Topic, processor: Processor[Any], profile: cProfile.Profile | None
+) -> float:
     """CPU microseconds per event for taking the records in and cutting flushes, which are not written."""
     partition = _partition(processor)
     begun = time.process_time()
@@ -68,7 +81,7 @@ def _fed(records: Sequence[Arriving], processor: HandoffProcessor, profile: cPro
         profile.enable()
     for flush, begin in enumerate(range(0, len(records), BATCH), start=1):
         batch = records[begin : begin + BATCH]
-        partition.take(OWNERSHIP, batch, batch[-1].offset + 1)
+        partition.take(topic, batch, batch[-1].offset + 1)
         if flush % BATCHES_PER_FLUSH == 0:
             partition.committed(partition.cut())
     if profile:
@@ -76,7 +89,7 @@ def _fed(records: Sequence[Arriving], processor: HandoffProcessor, profile: cPro
     return (time.process_time() - begun) / len(records) * 1e6
 
 
-def _partition(processor: HandoffProcessor) -> Partition[Account]:
+def _partition(processor: Processor[Any]) -> Partition[Any]:
     settings = Settings(partitions=work.PARTITIONS)
     policies = Policies()
     for event in first_version(read_policy(ROOT / "deploy" / "policy" / "steward.yaml"), clock.now()):

@@ -76,7 +76,6 @@ class _Posting:
 
     url: str
     waiting: Waiting = field(default_factory=Waiting)
-    acknowledged: dict[str, float] = field(default_factory=dict)
     accounts: dict[str, int] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
 
@@ -118,7 +117,7 @@ async def _measure(settings: Settings, seconds: float, pids: Mapping[str, int]) 
         rate = min(MOST, half_load(idle, busy, PROBE_RATE, os.cpu_count() or 1))
         sent = await open_loop.sending("score", rate, seconds, send, posting.waiting)
         await open_loop.settled(sent, posting.waiting)
-    seen, acknowledged = posting.waiting.seen, posting.acknowledged
+    seen, acknowledged = posting.waiting.seen, posting.waiting.acknowledged
     return Readable(
         round(rate, 1),
         len(sent),
@@ -151,7 +150,6 @@ async def _posting(settings: Settings) -> AsyncIterator[tuple[Send, _Posting]]:
             async with session.post(posting.url, data=_logged(name, number)) as answer:
                 if answer.status != HTTPStatus.ACCEPTED:
                     raise Stuck(f"ingest answered {answer.status}: {await answer.text()}")
-            posting.acknowledged[name] = time.perf_counter()
             posting.accounts[name] = number
 
         redis = Redis.from_url(settings.redis)

@@ -69,16 +69,17 @@ class Restored:
 
     @property
     def line(self) -> str:
+        above = f"{self.bytes_per_account:,.0f} bytes an account, " if self.system == OURS else ""
         return (
             f"  {self.system:<12} {self.processor:<8} {self.accounts:>9,} accounts   {self.rate:>9,.0f} records/s   "
-            f"{self.seconds:>6.2f} s   {self.bytes_per_account:>6,.0f} bytes an account "
-            f"({self.resident / self.accounts:,.0f} all in)   changelog {self.changelog_bytes_per_account:,.0f} bytes"
+            f"{self.seconds:>6.2f} s   {above}{self.resident / self.accounts:,.0f} all in   "
+            f"changelog {self.changelog_bytes_per_account:,.0f} bytes"
         )
 
     def as_json(self) -> dict[str, object]:
         figures = {
             "records_per_second": round(self.rate),
-            "bytes_per_account": round(self.bytes_per_account),
+            **({"bytes_per_account": round(self.bytes_per_account)} if self.system == OURS else {}),
             "bytes_per_account_all_in": round(self.resident / self.accounts),
         }
         return {**asdict(self), **figures}
@@ -127,6 +128,7 @@ def _restored(
     calibration = calibrate()
     service = Service(settings, (processor,), folder, name=f"{settings.prefix}{processor}")
     try:
+        service.awaited("serving")  # it is ready a little before the collection that follows a restore is over
         seconds = service.metric("steward_restore_seconds")
         records = round(service.metric("steward_restored_records_total"))
         known = sum(int(str(line["accounts"])) for line in service.said("restored"))

@@ -53,6 +53,14 @@ class Service:
         heard = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [line for line in heard if line.get("event") == event]
 
+    def awaited(self, event: str) -> None:
+        """Wait until it has said this. Raises Stuck."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.said(event):
+            if time.monotonic() > deadline:
+                raise Stuck(f"{self.child.name} did not say '{event}'.{self.child.last_words()}")
+            time.sleep(LOOK_EVERY)
+
     def metric(self, name: str) -> float:
         """A metric, summed over its labels; 0 where it does not say anything yet."""
         with urlopen(f"http://{HOST}:{self.port}/metrics", timeout=10) as answer:

@@ -11,6 +11,9 @@ ONE_WORKER, TWO_WORKERS = f"{EXACTLY_ONCE.name}, one worker", f"{EXACTLY_ONCE.na
 GROWTH = (1_000, 100_000, 1_000_000)  # accounts
 RATE, COST, BROKER, CORES = "events_per_second", "cpu_us_per_event", "broker_cpu_us_per_event", "broker_cores"
 
+UNSTEADY = 1.5  # between the fastest and the slowest calibration loop
+BUSY = 4.0  # the bench leaves about 2 behind itself
+
 Summary = Mapping[str, Mapping[str, Spread]]
 
 
@@ -111,6 +114,28 @@ def line(sample: Measured) -> str:
         f"{sample.cost:>7,.2f} CPU-µs/event  broker {sample.broker_cost:>7,.2f}  "
         f"({sample.events:,} in {sample.seconds:.2f} s, load {sample.load:.1f})"
     )
+
+
+def steadiness(samples: Sequence[Measured]) -> dict[str, Spread]:
+    """How steady the machine was: the calibration loop and the load before each sample."""
+    return {
+        "calibration_us": spread([sample.calibration_us for sample in samples]),
+        "load_before": spread([sample.load for sample in samples], digits=2),
+    }
+
+
+def doubts(steady: Mapping[str, Spread]) -> list[str]:
+    """Why the figures should not be trusted, a sentence each."""
+    loop, load = steady["calibration_us"], steady["load_before"]
+    found = []
+    if loop["max"] > UNSTEADY * loop["min"]:
+        found.append(
+            f"The calibration loop took from {loop['min']:,.0f} to {loop['max']:,.0f} µs: "
+            "somebody else used the machine, so rates and ratios between samples say little."
+        )
+    if load["median"] > BUSY:
+        found.append(f"The load before samples was {load['median']:.1f}: repeat this on a quiet machine.")
+    return found
 
 
 def table(found: Summary) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from bench import report, standing, step
 from bench.contest import EXACTLY_ONCE, SYSTEMS
 from bench.goals import Goal, told
-from bench.measuring import PARTITIONS, SLOW_SHARE, WARM_UP_SHARE, Arena, Work
+from bench.measuring import LEFT, PARTITIONS, SLOW_SHARE, WARM_UP, Arena, Work
 from bench.peers import streams
 from bench.small import work
 from bench.standing import GROWTH, ONE_WORKER, TWO_WORKERS, Measured, grown
@@ -33,9 +33,8 @@ NOTES = (
     """In each sample the final state of every account and the outputs of every account in their order, byte for byte,
     were those of a naive reference.""",
     f"""Watched from outside in the same way for all: outputs count when readers of committed records may see them. The
-    first {WARM_UP_SHARE}th warms the system and is not counted. CPU is that of the system's processes, all threads, in
-    the same time; what a system
-    had worked on ahead of what was visible at the beginning is missing from it: at most a commit's worth.""",
+    first {WARM_UP:.0%} warm the system up and the last {LEFT:.0%} are left out, so that what it works on ahead of what
+    can be seen counts once. CPU is that of the system's processes, all threads, in the same time.""",
     """Our engine keeps refused records as dead letters and checks each key's partition and each time against its
     arrival; the peers only drop and count nothing. Compression: ours zstd, peers none, which costs them least.""",
     """Kafka Streams: one stream thread; a cache, so that an account is written once a commit to the changelog, as our
@@ -59,7 +58,7 @@ def run(size: Size, command: str, kept: Path | None) -> None:
     """Measure and print; the same as JSON into `kept`. Raises Different, and then prints no figures."""
     log.configure("bench", "warning")
     streams.command()  # fetched and compiled before anything is measured
-    machine = report.facts(command) | {"confluent-kafka": version("confluent-kafka")}
+    machine = report.facts(command) | {"confluent-kafka": version("confluent-kafka"), "java": streams.java()}
     taken = list[Measured]()
     with TemporaryDirectory(prefix="steward-bench-") as name, start_kafka(Path(name, "kafka"), flags=JVM) as broker:
         folder = Path(name)
@@ -74,12 +73,14 @@ def run(size: Size, command: str, kept: Path | None) -> None:
         if size.growth:
             taken += _growth(arena, size.samples)
         identity = _identity(arena.work, size)
-    summary = standing.summary(taken)
+    summary, steady = standing.summary(taken), standing.steadiness(taken)
     reach = standing.goals(summary)
     found = {
         "machine": machine,
         "work": identity,
         "systems": {one.name: {"guarantee": one.guarantee, "state": one.state} for one in SYSTEMS},
+        "steadiness": steady,
+        "doubts": standing.doubts(steady),
         "summary": summary,
         "reach": told(reach),
         "samples": [standing.as_json(sample) for sample in taken],
@@ -111,7 +112,7 @@ def _growth(arena: Arena, samples: int) -> list[Measured]:
     for number in range(1, samples + 1):
         for accounts in GROWTH:
             records = list(work.records(accounts + GROWTH_EVENTS, accounts, each_first=True))
-            given = Work.of(records, accounts + GROWTH_EVENTS // WARM_UP_SHARE)
+            given = Work.of(records, accounts)
             row = grown(accounts)
             found.append(arena.sample_workers(EXACTLY_ONCE, row, f"{number}-{accounts}", 1, given))
             print(standing.line(found[-1]), flush=True)
@@ -125,7 +126,7 @@ def _show(found: Mapping[str, Any], reach: Sequence[Goal]) -> None:
     for name, system in found["systems"].items():
         print(f"  {name}\n    {system['guarantee']}\n    state: {system['state']}")
     print(f"\n{standing.table(found['summary'])}\n", *(goal.line for goal in reach), sep="\n")
-    print("", *(f"- {note}" for note in found["notes"]), "\nthe real step", sep="\n")
+    print("", *found["doubts"], *(f"- {note}" for note in found["notes"]), "\nthe real step", sep="\n")
     step.show({}, found["real_step"])
 
 
@@ -135,6 +136,7 @@ def _identity(given: Work, size: Size) -> dict[str, object]:
     return {
         "events": size.events,
         "warm_up": given.warm_up,
+        "left": given.left,
         "accounts": size.accounts,
         "partitions": PARTITIONS,
         "outputs": given.answer.outputs,

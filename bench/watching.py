@@ -33,7 +33,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From the end of the warm-up to the last output, as readers saw it."""
+    """What happened between two looks, as readers saw it."""
 
     events: int
     seconds: float
@@ -88,16 +88,20 @@ async def _ids_at_end(settings: Settings, output: str, ends: Sequence[int]) -> d
     return found
 
 
-def window(looks: Sequence[Look], offsets: Sequence[Sequence[int]], warm_up: int) -> Window:
-    """What was measured after the first `warm_up` outputs. `offsets` of the outputs, ascending, by partition."""
+def window(looks: Sequence[Look], offsets: Sequence[Sequence[int]], warm_up: int, left: int) -> Window:
+    """What was measured after the first `warm_up` outputs and before the last `left`.
+
+    At both ends a system has worked on something that nobody sees yet; a window up to the very last output would give
+    it the CPU of what it did before the window began. `offsets` of the outputs, ascending, by partition.
+    """
 
     def outputs(look: Look) -> int:
         return sum(bisect_left(of_one, end) for of_one, end in zip(offsets, look.visible, strict=True))
 
     total = sum(map(len, offsets))
     begin = next(look for look in looks if outputs(look) >= warm_up)
-    end = next(look for look in looks if outputs(look) == total)
-    events, seconds = total - outputs(begin), end.at - begin.at
+    end = next(look for look in looks if outputs(look) >= total - left)
+    events, seconds = outputs(end) - outputs(begin), end.at - begin.at
     if not events or not seconds:
         raise ValueError(f"{total:,} outputs came too fast to be measured; take more events")
     return Window(events, seconds, end.cpu - begin.cpu, end.broker - begin.broker)

@@ -1,5 +1,6 @@
 """Time as a record: what time it is, what that covers, and who has promised to be complete until when."""
 
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -7,6 +8,7 @@ from pydantic import Field
 from schemas.envelope import Data, Event, Id, Time
 
 Offset = Annotated[int, Field(ge=0)]
+AHEAD = timedelta(seconds=5)  # clocks of the writer and of the broker may differ by so much
 
 
 class Mark(Data):
@@ -41,6 +43,10 @@ class Mark(Data):
     )
     writer: Id
     simulated: bool = False
+
+    def runs_ahead(self, appended: datetime) -> bool:
+        """Was it later in this mark than when the broker took it in? Then nobody may go by it."""
+        return not self.simulated and self.at > appended + AHEAD
 
 
 class ClockAdvanced(Event):

@@ -20,6 +20,7 @@ from services.core.processor import Context, Decision, Fact
 from services.health.model import Account
 from services.health.processor import HealthProcessor
 from tests.oracle_account import Json, kind_of, when
+from tests.outputs import events_of
 
 ACCOUNT = "acme"
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -379,7 +380,7 @@ class Life:
 
     def _apply(self, decision: Decision[Account]) -> list[Event]:
         self.state = decision.state
-        events = [output.event for output in decision.outputs]
+        events = events_of(decision.outputs)
         self.published += events
         return events
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from schemas import accounts, codec, handoffs, interactions, ownership, renewals, topics
+from schemas import accounts, handoffs, interactions, ownership, renewals, topics
 from schemas.envelope import Event
 from schemas.health import Change, Closing, HealthChanged, HealthClosed, HealthScored, Scored
 from schemas.policies import Policy
@@ -24,6 +24,7 @@ from services.health.policy import compile_health
 from services.health.processor import HealthProcessor
 from services.health.score import Judge, Verdict
 from services.runtime.documents import load
+from tests.outputs import events_of
 
 ACCOUNT = "acme"
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -282,12 +283,11 @@ class Story:
             restored.encode(decision.state)
         self.state = decision.state
         self.fates += [(fact.event.id, fate.reason.value) for fact, fate in decision.fates]
-        for output in decision.outputs:
-            assert type(output.event) in output.topic.types
-            assert codec.decode(output.topic, codec.encode(output.event)) == output.event
-            self._doubt(output.event)
-            self.published.append(output.event)
-        return [output.event for output in decision.outputs]
+        events = events_of(decision.outputs)
+        for event in events:
+            self._doubt(event)
+            self.published.append(event)
+        return events
 
     # -- what it said --------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from services.core.processor import Context, Fact
 from services.handoff.model import Account
 from services.handoff.processor import HandoffProcessor
 from tests.builders import ACCOUNT, context, policies
+from tests.outputs import events_of
 
 Net = dict[tuple[str, str, str], Any]
 
@@ -85,7 +86,7 @@ class Timeline:
     def _apply(self, decision: Any) -> list[Event]:
         self.state = decision.state
         self.fates += [(fact.event.id, fate.reason.value) for fact, fate in decision.fates]
-        events = [output.event for output in decision.outputs]
+        events = events_of(decision.outputs)
         self._keep(events)
         return events
 

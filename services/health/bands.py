@@ -10,6 +10,7 @@ from services.health.policy import Bands
 NA: Band = "na"
 ORDER: tuple[Band, ...] = ("green", "yellow", "red")
 PEAKS_KEPT = 50
+NEITHER = None, None
 
 
 def colour(score: int, bands: Bands) -> Colour:
@@ -22,15 +23,17 @@ def step(before: Standing | None, at: Instant, score: int, limit: int, bands: Ba
 
     Nothing that matters may have changed between the standing before and `at`: whoever calls steps at every crossing.
     """
-    under = tuple(_since(before.under[i] if before else None, at, score < bands.falls[i]) for i in (0, 1))
-    over = tuple(_since(before.over[i] if before else None, at, score >= bands.rises[i]) for i in (0, 1))
+    falls, rises = bands.falls, bands.rises
+    was_under, was_over = (before.under, before.over) if before else (NEITHER, NEITHER)
+    under = _since(was_under[0], at, score < falls[0]), _since(was_under[1], at, score < falls[1])
+    over = _since(was_over[0], at, score >= rises[0]), _since(was_over[1], at, score >= rises[1])
     peaks = _peaks(before, at, score, bands)
     band, since = _band(before, at, score, bands, is_na=is_na, under=under, over=over, peak=peaks[0][1])
-    if band != NA:
+    if band != NA and limit < bands.green:
         band = max(band, colour(limit, bands), key=ORDER.index)
     if before is not None and band == before.band:
         since = before.since
-    return Standing(band, since, (under[0], under[1]), (over[0], over[1]), peaks)
+    return Standing(band, since, under, over, peaks)
 
 
 def _since(before: Instant | None, at: Instant, holds: bool) -> Instant | None:
@@ -41,7 +44,8 @@ def _since(before: Instant | None, at: Instant, holds: bool) -> Instant | None:
 
 def _peaks(before: Standing | None, at: Instant, score: int, bands: Bands) -> tuple[tuple[Instant, int], ...]:
     """The scores of the window that no later one reaches, the highest first."""
-    kept = [peak for peak in (before.peaks if before else ()) if peak[0] >= at - bands.window and peak[1] > score]
+    since = at - bands.window
+    kept = [peak for peak in (before.peaks if before else ()) if peak[0] >= since and peak[1] > score]
     return (*kept[: PEAKS_KEPT - 1], (at, score))
 
 

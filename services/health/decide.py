@@ -4,12 +4,10 @@ Between two facts the score is a function of time. A look finds the exact instan
 it, and arms the next one where nothing can have crossed before.
 """
 
-import dataclasses
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from schemas.envelope import Event
 from schemas.health import Band, CapCode, Cause, HealthScored
@@ -32,8 +30,7 @@ CROSSINGS = 16  # in one step; more would be a mistake in the bounds of speed
 Sides = Callable[[Verdict], Hashable]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """What a decision about one account knows besides its state: the rules by time, and who is silent."""
 
     account: str
@@ -41,8 +38,7 @@ class Frame:
     silent: Silent
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """The state of an account after steps in time, what to publish, and how to say its score where that is worth it.
 
     Of several scores only the last is read by anybody, and to say one costs more than all the rest of a step.
@@ -63,7 +59,7 @@ def settle(state: Account, at: Instant, frame: Frame, causes: Sequence[Mention] 
     about = About(frame.account, Judge(state.known, rules, frame.silent, is_importing=_is_new(state)))
     verdict = about.judge.at(at)
     step = _stepped(state, verdict, about, causes, is_told=True)
-    return dataclasses.replace(step, state=_armed(step.state, verdict, about.judge))
+    return structs.replace(step, state=_armed(step.state, verdict, about.judge))
 
 
 def _is_new(state: Account) -> bool:
@@ -97,7 +93,7 @@ def _look(state: Account, at: Instant, frame: Frame) -> Step:
     step = _after(step, _stepped(step.state, verdict, about, (), is_told=is_closing))
     if is_closing:
         step = _closed(step, verdict, about)
-    return dataclasses.replace(step, state=_armed(step.state, verdict, about.judge, _patience(state, verdict)))
+    return structs.replace(step, state=_armed(step.state, verdict, about.judge, _patience(state, verdict)))
 
 
 def _patience(before: Account, verdict: Verdict) -> int:
@@ -115,7 +111,7 @@ def _closed(step: Step, verdict: Verdict, about: About) -> Step:
     assert state.standing is not None  # noqa: S101  # it was just judged
     closing = message.closed(about, verdict, state.standing)
     known, closes = facts.kept(state.known, verdict.at), message.next_midnight(verdict.at, zone)
-    return dataclasses.replace(
+    return structs.replace(
         step, state=structs.replace(state, known=known, closes=closes), events=(*step.events, closing)
     )
 
@@ -227,7 +223,7 @@ def _begun(
     state: Account, standing: Standing, at: Instant, causes: Sequence[Mention]
 ) -> dict[Instant, tuple[Mention, ...]]:
     """The facts with which each dwell that runs began, where it was facts."""
-    running = {since for since in (*standing.under, *standing.over) if since is not None}
+    running = {*standing.under, *standing.over}
     known = {since: facts for since, facts in state.begun.items() if since in running}
     if not causes or at not in running:
         return known
@@ -236,6 +232,8 @@ def _begun(
 
 def _dated(verdict: Verdict, state: Account) -> Verdict:
     """With the time since when a cap holds whose beginning only the looks know."""
+    if all(cap.since is not None for cap in verdict.caps):
+        return verdict
     caps = [
         cap if cap.since is not None else structs.replace(cap, since=state.caps.get(cap.code, verdict.at))
         for cap in verdict.caps

@@ -1,10 +1,10 @@
 """Takes facts into what is known of an account: sets, last values and exact sums, so that no order matters."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from schemas import handoffs as out
@@ -45,8 +45,7 @@ TICKETS: dict[type[Event], What] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What is known after a fact, and why it did not add to sums, where it did not."""
 
     known: Known

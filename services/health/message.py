@@ -1,12 +1,13 @@
 """The records that say what became of an account's health: score, change, closing. Ids are hashes of what they say."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TypedDict
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from schemas import health as out
 from services.core.instants import DAY, Instant, instant, moment
@@ -23,16 +24,14 @@ SOURCES_NAMED = 2  # their names may be as long as a line has room for
 DELTAS_TOLD = 3  # in a reason; all of them stand beside it
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(Struct, frozen=True):
     """Whose score it is, and who judges it."""
 
     account: str
     judge: Judge
 
 
-@dataclass(frozen=True, slots=True)
-class Shift:
+class Shift(Struct, frozen=True):
     """Why the standing changed."""
 
     cause: out.Cause
@@ -59,7 +58,7 @@ def scored(
         prior=round(rules.prior * 1_000),
         band=standing.band,
         colour=bands.colour(verdict.score, rules.bands),
-        since=moment(standing.since),
+        since=_moment(standing.since),
         unsure=tuple(_doubts(about, verdict)),
         coverage=verdict.sum.coverage,
         contributions=lines,
@@ -69,7 +68,7 @@ def scored(
                     out.Cap,
                     code=cap.code,
                     limit=cap.limit,
-                    since=moment(cap.since if cap.since is not None else at),
+                    since=_moment(cap.since if cap.since is not None else at),
                     reason=why_capped(about, cap),
                     evidence=_evidence(behind(about, cap)),
                 )
@@ -79,9 +78,9 @@ def scored(
         profile=verdict.profile.profile.name,
         profile_reason=_profile_reason(about, verdict),
         trend=signals.trend(about.judge.known, rules, at),
-        as_of=moment(at),
+        as_of=_moment(at),
         oldest_input=min(ages, default=None),
-        outlook=None if outlook is None else made(out.Outlook, band=outlook[0], at=moment(outlook[1])),
+        outlook=None if outlook is None else made(out.Outlook, band=outlook[0], at=_moment(outlook[1])),
         policy=rules.version,
     )
     came = [part for mention in causes for part in (mention.source, mention.id)]
@@ -135,7 +134,7 @@ def _evidence(mentions: Sequence[Mention]) -> tuple[out.Evidence, ...]:
 
 @lru_cache(maxsize=4_096)  # one fact stands behind several signals, and behind the next score as well
 def _fact(mention: Mention) -> out.Evidence:
-    return made(out.Evidence, source=mention.source, id=mention.id, at=moment(mention.at))
+    return made(out.Evidence, source=mention.source, id=mention.id, at=_moment(mention.at))
 
 
 def _why_missing(about: About, line: Line) -> str:
@@ -295,7 +294,7 @@ def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClos
 
 
 def _local(at: Instant, zone: ZoneInfo) -> datetime:
-    return moment(at).astimezone(zone)
+    return _moment(at).astimezone(zone)
 
 
 def next_midnight(at: Instant, zone: ZoneInfo) -> Instant:
@@ -316,7 +315,10 @@ class _Envelope(TypedDict):
 
 
 def _envelope(about: About, name: str, at: Instant) -> _Envelope:
-    return {"id": name, "source": SOURCE, "subject": about.account, "partitionkey": about.account, "time": moment(at)}
+    return {"id": name, "source": SOURCE, "subject": about.account, "partitionkey": about.account, "time": _moment(at)}
+
+
+_moment = lru_cache(maxsize=4_096)(moment)  # one instant stands in several places of a record, and in many records
 
 
 def _hash(*parts: str) -> str:

@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from schemas.policies import MEASURED, BandRules, CapRules, HealthRules, Policy, SignalName
-from services.core.curves import Silence, Slopes, slope
+from schemas.health import CapCode
+from schemas.policies import MEASURED, BandRules, CapRule, CapRules, HealthRules, Policy, SignalName
+from services.core.curves import Silence, Slopes, score, slope
 from services.core.instants import DAY, HOUR, Instant
 from services.core.worktime import Calendar, calendar_hours
 
@@ -58,7 +59,8 @@ class Bands:
 class Rules:
     """A policy version's rules of health. Spans in microseconds.
 
-    `steepest`: of the curve of activity between 0 and 1. `slopes`: of every curve.
+    `steepest`: of the curve of activity between 0 and 1. `slopes`: of every curve. `owned`: the score of an account
+    with an owner. `limits`: of the caps that there are, in milli-points.
     """
 
     version: int
@@ -76,12 +78,14 @@ class Rules:
     curves: Mapping[SignalName, Anchors]
     steepest: float
     slopes: Mapping[SignalName, Slopes]
+    owned: float
     groups: Mapping[str, tuple[SignalName, ...]]
     resolve: tuple[Resolve, ...]
     bands: Bands
     coverage: float
     age: int
     caps: CapRules
+    limits: Mapping[CapCode, int]
     calendar: Calendar
     zone: ZoneInfo
 
@@ -115,6 +119,7 @@ def compile_health(policy: Policy) -> Rules | None:
         handoffs=health.handoff_scores,
         curves=curves,
         steepest=slope(curves["activity"], 0.0, 1.0),
+        owned=score(curves["owner"], 0.0),
         slopes={signal: Slopes.of(anchors) for signal, anchors in curves.items()},
         groups=health.groups,
         resolve=tuple(Resolve(profiles[rule.profile], rule.fed) for rule in health.resolve),
@@ -122,6 +127,7 @@ def compile_health(policy: Policy) -> Rules | None:
         coverage=health.provisional.coverage,
         age=round(health.provisional.days * DAY),
         caps=health.caps,
+        limits=_limits(health.caps),
         calendar=calendar,
         zone=ZoneInfo(rule.zone),
     )
@@ -151,6 +157,19 @@ def _bands(rule: BandRules) -> Bands:
         fall=_milli(rule.fall),
         window=round(rule.fall_hours * HOUR),
     )
+
+
+def _limits(caps: CapRules) -> dict[CapCode, int]:
+    """The limit of each cap that there is."""
+    rules: dict[CapCode, CapRule | None] = {
+        "SEV1_OPEN": caps.sev1_open,
+        "NO_OWNER": caps.no_owner,
+        "HANDOFF_BREACH": caps.handoff_breach,
+        "WEAK_LINK": caps.weak_link,
+        "THIN_DATA": caps.thin_data,
+        "NARROW": caps.narrow,
+    }
+    return {code: _milli(rule.limit) for code, rule in rules.items() if rule is not None}
 
 
 def _milli(points: float) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from schemas.health import CapCode
 from schemas.policies import SignalName
@@ -60,15 +61,14 @@ class Verdict(Struct, frozen=True, gc=False):
     is_thin: bool = False
     is_young: bool = False
     is_importing: bool = False
+    # Worked out of the others, once: the lowest cap, and what is shown.
+    limit: int = FULL
+    score: int = 0
 
-    @property
-    def score(self) -> int:
-        return min(self.sum.raw, self.limit)
-
-    @property
-    def limit(self) -> int:
-        """The lowest cap."""
-        return min([cap.limit for cap in self.caps], default=FULL)
+    def __post_init__(self) -> None:
+        if self.caps:
+            force_setattr(self, "limit", min([cap.limit for cap in self.caps]))
+        force_setattr(self, "score", min(self.sum.raw, self.limit))
 
     @property
     def is_na(self) -> bool:
@@ -121,7 +121,7 @@ class Judge:
         return place, reading, 0.0 if reading is None else trust
 
     def _caps(self, at: Instant, profile: Profile, total: Sum) -> list[Cap]:
-        caps, found = self.rules.caps, list[Cap]()
+        caps, limits, found = self.rules.caps, self.rules.limits, list[Cap]()
         if caps.sev1_open and self._urgent:
             after = round(caps.sev1_open.after_hours * HOUR)
             held = [
@@ -129,17 +129,17 @@ class Judge:
             ]
             if held:
                 since, name = min(held)
-                found.append(Cap("SEV1_OPEN", milli(caps.sev1_open.limit), since, name))
-        if caps.no_owner and self._begins is not None and self._begins <= at:
-            found.append(Cap("NO_OWNER", milli(caps.no_owner.limit), self._begins))
-        if caps.handoff_breach and self._breached:
-            found.append(Cap("HANDOFF_BREACH", milli(caps.handoff_breach.limit), self._breached[0].at))
-        if (weak := caps.weak_link) and (group := weak_link(self.rules, profile, total)):
-            found.append(Cap("WEAK_LINK", milli(weak.limit), None, group))
-        if caps.thin_data and total.coverage < caps.thin_data.coverage:
-            found.append(Cap("THIN_DATA", milli(caps.thin_data.limit)))
-        if caps.narrow and profile.narrow:
-            found.append(Cap("NARROW", milli(caps.narrow.limit)))
+                found.append(Cap("SEV1_OPEN", limits["SEV1_OPEN"], since, name))
+        if self._begins is not None and self._begins <= at:
+            found.append(Cap("NO_OWNER", limits["NO_OWNER"], self._begins))
+        if self._breached and caps.handoff_breach:
+            found.append(Cap("HANDOFF_BREACH", limits["HANDOFF_BREACH"], self._breached[0].at))
+        if group := weak_link(self.rules, profile, total):
+            found.append(Cap("WEAK_LINK", limits["WEAK_LINK"], None, group))
+        if (thin := caps.thin_data) and total.coverage < thin.coverage:
+            found.append(Cap("THIN_DATA", limits["THIN_DATA"]))
+        if profile.narrow and caps.narrow:
+            found.append(Cap("NARROW", limits["NARROW"]))
         return found
 
     # -- change --------------------------------------------------------------------------------------------------
@@ -221,10 +221,11 @@ def weak_link(rules: Rules, profile: Profile, total: Sum) -> str | None:
     weak = rules.caps.weak_link
     if weak is None:
         return None
+    below = weak.below
     for group, (scores, trusts, count) in total.groups.items():
-        if not trusts or profile.groups[group] < weak.weight or round(trusts / count, PLACES) < weak.trust:
+        if not trusts or scores / trusts >= below:
             continue
-        if scores / trusts < weak.below:
+        if profile.groups[group] >= weak.weight and round(trusts / count, PLACES) >= weak.trust:
             return group
     return None
 

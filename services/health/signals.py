@@ -139,9 +139,10 @@ class Course:
 
     def owner(self, at: Instant) -> Reading:
         """Working hours without a named owner; no value while there is one."""
+        if self.held is not None and self.held.gap is None:
+            return None, self.rules.owned
         hours = self._ownerless(at)
-        is_owned = self.held is not None and self.held.gap is None
-        return None if is_owned else hours, curves.score(self.rules.curves["owner"], hours)
+        return hours, curves.score(self.rules.curves["owner"], hours)
 
     def _ownerless(self, at: Instant) -> float:
         gap = self.held.gap if self.held else None

@@ -20,7 +20,7 @@ TRANSACTIONAL_ID = "steward-clock"
 SOURCE = "steward/clock"
 COMMIT_SECONDS = 20.0
 FULL_SECONDS = 30.0
-LOOK_BACK = 64  # offsets: marks and the markers of their transactions
+LOOK_BACK = (64, 4_096, 262_144)  # offsets, one after the other: marks and the markers of their transactions
 RIVAL_SECONDS = 10 * SECOND
 SIMULATED_GAP = 36_500 * DAY
 SILENT = "no mark has been written yet"
@@ -89,7 +89,7 @@ async def write(settings: Settings, stopping: asyncio.Event, time: Time = WALL) 
         transactions = kafka.Transactions(settings, TRANSACTIONAL_ID) if is_alone else kafka.AtLeastOnce(settings)
         await transactions.open()
         open_now.push_async_callback(transactions.close)
-        last = await _last_tick(settings)  # only now can a predecessor write no more
+        last = await _last_tick(settings, time.allowance(settings))  # only now can a predecessor write no more
         log.get().info("clock runs", writer=marks.name, at=moment(last.at).isoformat() if last else None)
         try:
             await _beat(settings, stopping, time, marks, last, news, offsets, transactions)
@@ -186,36 +186,62 @@ def _moments(instants: Mapping[str, Instant]) -> dict[str, datetime]:
 
 
 async def _stay_alone(settings: Settings) -> None:
-    """Refuse to start beside a writer that is alive."""
-    last = await _last_mark(settings)
-    if last is None or clock.now() - last[1] > RIVAL_SECONDS:
+    """Refuse to start beside a writer that is alive, whatever time it tells."""
+    last = await _newest(settings)
+    if last is None or clock.now() - last.appended > RIVAL_SECONDS:
         return
     await asyncio.sleep(max(1.0, 5 * settings.clock_interval_ms / 1000))
-    newer = await _last_mark(settings)
-    if newer is not None and newer[1] > last[1]:
+    newer = await _newest(settings)
+    if newer is not None and newer.appended > last.appended:
         raise RivalWriter(
-            f"another clock writer ({newer[0].writer}) is alive and wrote {CLOCK} a moment ago; "
+            f"another clock writer ({newer.mark.writer}) is alive and wrote {CLOCK} a moment ago; "
             "only one `steward clock` may run, so this one stops"
         )
 
 
-async def _last_tick(settings: Settings) -> Tick | None:
-    """Where the last writer stopped."""
-    last = await _last_mark(settings)
-    if last is None:
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A mark and when the broker took it in."""
+
+    mark: Mark
+    appended: Instant
+
+    @property
+    def runs_ahead(self) -> bool:
+        return self.mark.runs_ahead(moment(self.appended))
+
+
+async def _newest(settings: Settings) -> _Written | None:
+    """The newest mark of partition 0."""
+    found = await _marks(settings, LOOK_BACK[0])
+    return found[-1] if found else None
+
+
+async def _last_tick(settings: Settings, allowance: Allowance) -> Tick | None:
+    """Where the last writer stopped. Marks that ran ahead count for nothing: going on from them would run ahead too."""
+    found: list[_Written] = []
+    for offsets in LOOK_BACK:
+        found = await _marks(settings, offsets)
+        believed = next((written for written in reversed(found) if not written.runs_ahead), None)
+        if believed is not None:
+            mark = believed.mark
+            held_until = None if mark.held_until is None else instant(mark.held_until)
+            return Tick(instant(mark.at), instant(mark.safe), held_until)
+    if not found:
         return None
-    mark = last[0]
-    held_until = None if mark.held_until is None else instant(mark.held_until)
-    return Tick(instant(mark.at), instant(mark.safe), held_until)
+    # None for so long: nobody has had a clock since before the oldest of them.
+    since = found[0].appended - allowance.grace
+    return Tick(since, since)
 
 
-async def _last_mark(settings: Settings) -> tuple[Mark, Instant] | None:
-    """The newest mark of partition 0, and when the broker took it in."""
-    for record in reversed(await kafka.latest(settings, CLOCK, 0, LOOK_BACK)):
+async def _marks(settings: Settings, look_back: int) -> list[_Written]:
+    """The marks among the last offsets of partition 0, in order."""
+    found = []
+    for record in await kafka.latest(settings, CLOCK, 0, look_back):
         try:
             event = codec.decode(CLOCK, record.value or b"")
         except codec.SchemaError:  # somebody else's; processors ignore it too
             continue
         if isinstance(event, ClockAdvanced):
-            return event.data, record.timestamp * 1000
-    return None
+            found.append(_Written(event.data, record.timestamp * 1000))
+    return found

@@ -15,6 +15,7 @@ END_SECONDS = 120.0  # without a beat: the process ends
 LOOK_SECONDS = 1.0
 LOG_SECONDS = 5.0  # what blocks the loop may block the log, too
 FRAMES = 12
+STANDARD_ERROR = 2
 
 
 def end_process(blocked: float, where: list[str]) -> None:
@@ -61,7 +62,7 @@ class Watchdog:
     def beat(self) -> None:
         """The main loop turns; called from it about once a second."""
         self._beats += 1
-        faulthandler.dump_traceback_later(END_SECONDS + 3 * LOG_SECONDS, exit=True)
+        faulthandler.dump_traceback_later(END_SECONDS + 3 * LOG_SECONDS, exit=True, file=STANDARD_ERROR)
 
     def look(self, seconds: float) -> None:
         """So many seconds after the last look."""

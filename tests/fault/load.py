@@ -13,7 +13,7 @@ from aiokafka.partitioner import murmur2
 
 from tests.fault.facts import HISTORY, LAG, RUN, SLOW, Plan
 from tests.fault.oracle import CLOCK
-from tests.fault.records import reader
+from tests.fault.records import reader, stopped
 from tests.fault.stack import PARTITIONS, Stack
 
 SOURCES = "cs.sources"
@@ -67,7 +67,7 @@ class Sender:
                 try:
                     await producer.start()
                 except BaseException:
-                    await _stopped(producer)
+                    await stopped(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -76,13 +76,7 @@ class Sender:
         if producer is None or producer is not self._producer:
             return
         self._producer = None
-        await _stopped(producer)
-
-
-async def _stopped(producer: AIOKafkaProducer) -> None:
-    with suppress(KafkaError, TimeoutError, OSError):
-        async with asyncio.timeout(5):
-            await producer.stop()
+        await stopped(producer)
 
 
 class Load:

@@ -1,14 +1,19 @@
 """Reads topics with a plain client, committed records or all of them."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from tests.fault.oracle import Record
 
+START_SECONDS = 60.0
+STOP_SECONDS = 5.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Isolation = Literal["read_committed", "read_uncommitted"]
 
@@ -54,19 +59,39 @@ class Reader:
 async def reader(
     bootstrap: str, prefix: str, partitions: int, isolation: Isolation = "read_committed"
 ) -> AsyncIterator[Reader]:
-    """A reader with a connection of its own."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        isolation_level=isolation,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-        request_timeout_ms=10_000,
-    )
-    await consumer.start()
+    """A reader with a connection of its own, also where the broker is busy coming back."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            isolation_level=isolation,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+            request_timeout_ms=10_000,
+        )
+        try:
+            await consumer.start()
+            break
+        except KafkaError:
+            await stopped(consumer)
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
     try:
         yield Reader(consumer, prefix, partitions)
     finally:
-        await consumer.stop()
+        await stopped(consumer)
+
+
+async def stopped(client: Any) -> None:
+    """Stop a client of aiokafka, which may take for ever, fail, or raise the cancellation of a task of its own."""
+    stopping = asyncio.create_task(client.stop())
+    await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    elif not stopping.cancelled():
+        stopping.exception()
 
 
 def _record(name: str, record: Any) -> Record:

@@ -65,8 +65,8 @@ async def run(
     stack = Stack(ground.bootstrap, ground.way, prefix, folder, replicas, without)
     keeping: asyncio.Task[None] | None = None
     try:
-        await _serve(stack, setting)
         keeping = asyncio.create_task(stack.keep())
+        await _serve(stack, setting)
         await _lived(outcome, stack, ground, Random(f"load-{seed}"))
     except Exception as error:  # noqa: BLE001  # a run that cannot be judged has failed, and the others go on
         outcome.problems.append(f"the run could not be judged: {error!r:.1500}")
@@ -83,12 +83,17 @@ async def run(
 
 
 async def _serve(stack: Stack, setting: Setting) -> None:
-    clock = stack.start("clock")
-    workers = [stack.start("handoff" if role == "handoff" else "ledger") for role in setting.roles * setting.workers]
-    await asyncio.gather(
-        until(lambda: bool(clock.said("clock runs")), "the clock runs", SERVE_SECONDS, clock),
-        *(stack.serving(one, SERVE_SECONDS) for one in workers),
-    )
+    """Start everything; a process that does not come up is started again, as its orchestrator would."""
+    stack.start("clock")
+    wanted = setting.roles * setting.workers
+    for role in wanted:
+        stack.start("handoff" if role == "handoff" else "ledger")
+
+    def served() -> bool:
+        clocks = any(one.said("clock runs") for one in stack.alive("clock"))
+        return clocks and sum(bool(one.said("serving")) for one in stack.alive("handoff", "ledger")) >= len(wanted)
+
+    await until(served, "the clock runs and every worker serves", SERVE_SECONDS)
 
 
 async def _lived(outcome: Outcome, stack: Stack, ground: Ground, random: Random) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from services.runtime.embedded.server import Server
 from tests.fault.campaign import Campaign
-from tests.fault.controls import CONTROLS
+from tests.fault.controls import CONTROLS, FOUND
 from tests.fault.protections import TAKEN_OFF
 
 AT_ONCE = 3
@@ -20,4 +20,4 @@ def test_without_any_one_protection_the_oracle_finds_what_is_wrong(kafka: Server
 
 
 def test_every_protection_has_a_control() -> None:
-    assert CONTROLS.keys() == TAKEN_OFF.keys()
+    assert CONTROLS.keys() == FOUND.keys() == TAKEN_OFF.keys()

@@ -41,14 +41,14 @@ class Traffic:
 
 
 @pytest.fixture(scope="module")
-def traffic(noida: Server, prefixes: Iterator[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
+def traffic(broker: Server, prefixes: Iterator[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
     """Handoffs that breach after seconds, records that are no facts, a source with a heartbeat; all of it read."""
     folder = tmp_path_factory.mktemp("metrics")
     policy = folder / "policy.yaml"
     policy.write_text(POLICY)
     port, clock_port = pick_port(), pick_port()
     asked = {"steward_policy": str(policy), "steward_grace_seconds": "0"}
-    with running(noida.bootstrap, next(prefixes), folder, **asked) as pipeline:
+    with running(broker.bootstrap, next(prefixes), folder, **asked) as pipeline:
         pipeline.settings["STEWARD_HTTP_PORT"] = str(clock_port)
         clock = pipeline.start("clock")
         wait_until(lambda: clock.said("clock runs"), "the clock runs", 60, clock)
@@ -100,9 +100,9 @@ def test_records_batches_and_flushes(traffic: Traffic) -> None:
 
 
 def test_states_weigh_what_stands_in_the_changelog(traffic: Traffic) -> None:
+    wait_until(lambda: traffic.seen().sum("state_bytes") == traffic.state_bytes() > 0, "they weigh the same", 30)
     seen = traffic.seen()
     assert seen.sum("state_accounts") == 1
-    assert seen.sum("state_bytes") == traffic.state_bytes() > 0
     assert seen.by("restore_remaining_records", "partition") == dict.fromkeys(EACH, 0)
 
 

@@ -15,7 +15,7 @@ from services.runtime.embedded.server import Server
 from services.runtime.engine import restore
 from services.runtime.engine.partition import META, META_VERSION, Meta
 from services.runtime.engine.restore import ChangelogError, Snapshot
-from services.runtime.kafka import replaying
+from services.runtime.kafka import readers
 from services.runtime.settings import Settings
 
 STATE = "steward-test-state"
@@ -266,16 +266,16 @@ async def test_the_loop_turns_between_bounded_pages_and_the_rest_is_told(setting
     ended.set()
     await counting
     assert sum(length for length, *_ in seen) == MANY
-    assert max(length for length, *_ in seen) <= replaying.TURN
+    assert max(length for length, *_ in seen) <= readers.TURN
     assert [left for _, left, _ in seen] == sorted((left for _, left, _ in seen), reverse=True)
     assert seen[0][1] > 0
     assert seen[-1][1] == 0
-    assert len({turn for *_, turn in seen}) == len(seen) >= MANY // replaying.TURN
+    assert len({turn for *_, turn in seen}) == len(seen) >= MANY // readers.TURN
 
 
 async def test_a_cancelled_restore_reads_no_further(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     await filled(settings)
-    monkeypatch.setattr(replaying, "TURN", 100)
+    monkeypatch.setattr(readers, "TURN", 100)
     filling: dict[int, Snapshot] = {}
     restoring = asyncio.create_task(restored(settings, filling=filling))
     while not (filling and filling[0].records):  # noqa: ASYNC110  # nobody tells

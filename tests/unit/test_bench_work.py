@@ -176,13 +176,19 @@ def test_a_window_counts_outputs_after_the_warm_up_and_no_markers() -> None:
         Look(13.0, 4.0, 8.0, (6, 4)),
         Look(14.0, 9.0, 9.0, (6, 4)),
     ]
-    seen = window(looks, offsets, warm_up=2)
+    seen = window(looks, offsets, warm_up=2, left=0)
     assert (seen.events, seen.seconds, seen.cpu, seen.broker) == (3, 2.0, 2.0, 2.0)
+
+
+def test_a_window_ends_before_the_outputs_that_are_left_out() -> None:
+    looks = [Look(float(at), at * 0.5, at * 0.1, (at,)) for at in range(11)]
+    seen = window(looks, [list(range(10))], warm_up=4, left=1)
+    assert (seen.events, seen.seconds, seen.cpu) == (5, 5.0, 2.5)
 
 
 def test_all_at_once_is_too_fast_to_be_measured() -> None:
     with pytest.raises(ValueError, match="take more events"):
-        window([Look(10.0, 1.0, 5.0, (0,)), Look(11.0, 2.0, 6.0, (2,))], [[0, 1]], warm_up=1)
+        window([Look(10.0, 1.0, 5.0, (0,)), Look(11.0, 2.0, 6.0, (2,))], [[0, 1]], warm_up=1, left=0)
 
 
 def measured(row: str, rate: float, cost_us: float) -> Measured:
@@ -211,10 +217,17 @@ def test_what_is_reached_is_told() -> None:
 def test_what_is_missed_is_told() -> None:
     found = verdicts(ours_us=15.2, ours_rate=49_900)
     assert [what for what, is_met in found.items() if not is_met] == [
-        "CPU per event: steward, exactly once to Kafka Streams, exactly_once_v2",
-        "rate: steward, exactly once to Kafka Streams, exactly_once_v2",
-        "rate: steward, exactly once to stock Faust",
+        "CPU per event: steward exactly once to Kafka Streams exactly_once_v2",
+        "rate: steward exactly once to Kafka Streams exactly_once_v2",
+        "rate: steward exactly once to stock Faust",
     ]
+
+
+def test_an_unsteady_machine_is_told_and_a_quiet_one_gives_no_doubts() -> None:
+    quiet = [Measured("x", 1, loop, load, 1, 1.0, 1.0, 1.0) for loop, load in ((5_000, 0.5), (6_000, 2.5))]
+    busy = [Measured("x", 1, loop, 9.0, 1, 1.0, 1.0, 1.0) for loop in (5_000, 8_000)]
+    assert standing.doubts(standing.steadiness(quiet)) == []
+    assert len(standing.doubts(standing.steadiness(busy))) == 2
 
 
 def test_the_contract_covers_every_system_and_changes_with_each_of_its_files(tmp_path: Path) -> None:

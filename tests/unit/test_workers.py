@@ -1,5 +1,7 @@
 """Several processes of one command: where each serves, and when one is started again."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -42,6 +44,13 @@ def test_ports_that_cannot_be_had_are_refused_with_a_sentence(port: int, ingest:
     with pytest.raises(PortsOverlap) as refused:
         ports(Settings(http_port=port, ingest_port=ingest), 3)
     assert str(refused.value) == sentence
+
+
+def test_the_parent_loads_nothing_of_what_its_workers_load() -> None:
+    script = "import sys, services.__main__, services.runtime.workers; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "services.runtime.workers" in loaded
+    assert {"faust", "aiokafka", "mode", "uvloop", "prometheus_client"} & {*loaded} == set()
 
 
 def test_a_worker_that_ends_again_and_again_is_started_ever_later_up_to_half_a_minute() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +38,12 @@ def command() -> list[str]:
     if not classes.is_dir():
         _make("javac", ["javac", "-cp", path, "-d", "made", SOURCE.name], SOURCE, classes, COMPILE_SECONDS)
     return ["java", *JVM, "-cp", os.pathsep.join([path, str(classes)]), MAIN]
+
+
+def java() -> str:
+    """The version of the Java that runs the peer and the broker."""
+    told = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=60, check=True)
+    return told.stderr.partition("\n")[0]
 
 
 def _make(name: str, making: list[str], given: Path, into: Path, seconds: float) -> None:

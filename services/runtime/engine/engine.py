@@ -20,7 +20,7 @@ from services.runtime.engine.raw import Raw
 from services.runtime.engine.steps import Passed, Step, unobserved
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.transport import BatchConsumer
-from services.runtime.kafka import AtLeastOnce, Transactions, Writer
+from services.runtime.kafka import AtLeastOnce, BrokerAway, Refused, Transactions, Writer
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
@@ -201,6 +201,8 @@ class Engine(Generic[S]):
             async with asyncio.timeout(OPEN_SECONDS):
                 await self.tables.loaded()
                 await self._open(numbers)
+        except TimeoutError as error:
+            self.abort(f"partitions {numbers} could not be taken over within {OPEN_SECONDS:.0f} s", error)
         except Exception as error:  # noqa: BLE001  # a worker that cannot restore must not look alive
             self.abort(f"cannot take over partitions {numbers}: {error}", error)
         self._log.info("serving", partitions=sorted(self._lanes))
@@ -304,11 +306,18 @@ class Engine(Generic[S]):
             if clock.elapsed() > deadline:
                 self.abort(f"partition {number} could not be opened again within {REOPEN_SECONDS:.0f} s", error)
             # A process the group has given up on must not fence the rightful owner.
-            if await self._is_member():
-                async with asyncio.timeout(REOPEN_SECONDS):
-                    await self._open([number])
+            if await self._is_member() and await self._opened_again(number):
                 return
             await asyncio.sleep(0.5)
+
+    async def _opened_again(self, number: int) -> bool:
+        try:
+            async with asyncio.timeout(REOPEN_SECONDS):
+                await self._open([number])
+        except (BrokerAway, Refused, OSError) as error:  # also TimeoutError: what stopped the flush may last
+            self._log.warning("partition not opened", partition=number, why=str(error) or repr(error))
+            return False
+        return True
 
     async def _is_member(self) -> bool:
         if self._consumer is None:

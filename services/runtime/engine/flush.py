@@ -12,7 +12,7 @@ from services.runtime import clock
 from services.runtime.engine.keep import Kept
 from services.runtime.engine.partition import Cut
 from services.runtime.engine.steps import Passed, Step, unobserved
-from services.runtime.kafka import Fenced, Write, Writer
+from services.runtime.kafka import Fenced, Unacknowledged, Write, Writer
 from services.runtime.metrics import Metrics, Phase
 from services.runtime.settings import Settings
 
@@ -131,13 +131,10 @@ class Lane(Generic[S]):
             # Not `wait_for`: in Python 3.11 it may swallow the cancellation of this task.
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._write(cut)
+        except TimeoutError:
+            return await self._fail(Unacknowledged(f"the broker gave no answer for {FLUSH_SECONDS:.0f} s"))
         except Exception as error:  # noqa: BLE001  # the one error rule: whatever it is, start again from the log
-            self._metrics.flush_failures.labels(self.partition.processor).inc()
-            if isinstance(error, Fenced):
-                self._metrics.zombie_writes.labels(self.partition.processor).inc()
-            self.ready, self._failed = False, True
-            await self._owner.failed(self, error)
-            return False
+            return await self._fail(error)
         self._busy, self.has_flushed = False, True
         self.partition.committed(cut)
         if cut.effects and self.ready:
@@ -147,6 +144,14 @@ class Lane(Generic[S]):
             self.partition.fire()
             self.touched()
         return True
+
+    async def _fail(self, error: Exception) -> bool:
+        self._metrics.flush_failures.labels(self.partition.processor).inc()
+        if isinstance(error, Fenced):
+            self._metrics.zombie_writes.labels(self.partition.processor).inc()
+        self.ready, self._failed = False, True
+        await self._owner.failed(self, error)
+        return False
 
     async def _worth_flushing(self) -> None:
         """Return when something changed (not sooner than the flush interval), or positions have waited long."""

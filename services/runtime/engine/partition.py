@@ -11,7 +11,7 @@ from typing import Generic
 from schemas import codec
 from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import CLOCK, Topic, dead_letters
-from services.core.instants import SECOND, Instant, instant
+from services.core.instants import SECOND, Instant, instant, moment
 from services.core.outcome import DeadLetter, Drop
 from services.core.policy import Policies, PolicyMissing
 from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S, Wait
@@ -26,7 +26,6 @@ from services.runtime.metrics import Metrics, Timer
 
 META = b"\x00meta"
 META_VERSION = 2  # the first had no ids of topics
-MARK_AHEAD = 5 * SECOND
 FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
 FIRED_AT_ONCE = 10
 FIRE_SECONDS = 0.1  # a turn of the loop: events, heartbeats and other partitions wait for it
@@ -139,8 +138,7 @@ class Partition(Generic[S]):
         processor = self._processor
         # The first byte is the version that wrote the state: after an upgrade old and new stand side by side.
         self._state = {key.decode(): processor.decode(raw[1:], raw[0]) for key, raw in states.items()}
-        for key, state in self._state.items():
-            self._timers.arm(key, processor.dues(state))
+        self._timers.load((key, processor.dues(state)) for key, state in self._state.items())
         self._sizes = {key.decode(): len(raw) for key, raw in states.items()}
         self._bytes = sum(self._sizes.values())
         self.meta = meta.copy()
@@ -416,6 +414,4 @@ def _mark(record: Raw) -> Mark | None:
         return None
     if not isinstance(event, ClockAdvanced):
         return None
-    mark = event.data
-    is_ahead = instant(mark.at) > record.timestamp * 1000 + MARK_AHEAD
-    return None if is_ahead and not mark.simulated else mark
+    return None if event.data.runs_ahead(moment(record.timestamp * 1000)) else event.data

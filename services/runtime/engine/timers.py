@@ -58,7 +58,7 @@ class Timers:
         """Replace what was armed for this key."""
         before = self._entries(key)
         entries: tuple[_Entry, ...] = ()
-        for due in dues if len(dues) < 2 else {due.wait: due for due in dues}.values():  # noqa: PLR2004  # one: no twin
+        for due in dues if len(dues) < 2 else {due.wait: due for due in dues}.values():  # one: no twin
             heap = self._heaps.get(due.wait) or self._heap(due.wait)
             at, number = due.at, heap.number
             for entry in before:

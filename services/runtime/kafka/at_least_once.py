@@ -36,7 +36,10 @@ class AtLeastOnce:
             request_timeout_ms=REQUEST_MS,
             retry_backoff_ms=20,
         )
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            raise Refused(f"the broker takes no producer in: {error!r}") from error
 
     async def close(self) -> None:
         """End the connections within seconds."""

@@ -1,16 +1,22 @@
 """Consumers without a group, and reading partitions from their beginning to their present end."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from services.runtime import clock
 from services.runtime.kafka.connection import REQUEST_MS, bounded
 from services.runtime.kafka.errors import BrokerAway
 from services.runtime.patience import hold_empty_fetches
 from services.runtime.settings import Settings
+
+TURN = 5_000  # records at once; heartbeats and other partitions wait for them
+WAIT_MS = 200
+STILL_SECONDS = 60.0  # without any position moving; the broker must have lost what it said it had
 
 
 @asynccontextmanager
@@ -49,22 +55,62 @@ async def scan(
 ) -> dict[TopicPartition, int]:
     """Hand every committed record from the beginning to the present end to `take`; answers the ends.
 
-    Seeks explicitly: `seek_to_beginning` may land at the end. Compares positions, not record offsets, with the
-    end: markers of transactions move the position without being records.
+    Raises BrokerAway.
     """
+    begins, ends = await begin(consumer, assigned)
+    waiting = {partition for partition in assigned if begins[partition] < ends[partition]}
+    async for _, records, _ in pages(consumer, ends, waiting):
+        for record in records:
+            take(record)
+    return ends
+
+
+Bounds = dict[TopicPartition, int]
+
+
+async def begin(consumer: AIOKafkaConsumer, assigned: Sequence[TopicPartition]) -> tuple[Bounds, Bounds]:
+    """Assign partitions and put each at its beginning; answers the beginnings, and the ends at this time.
+
+    Seeks explicitly: `seek_to_beginning` may land at the end.
+    """
+    begins: Bounds = await consumer.beginning_offsets(assigned)
+    ends: Bounds = await consumer.end_offsets(assigned)
+    # Nothing is awaited in between: a fetch before the seek would begin where the reset policy says.
     consumer.assign(assigned)
-    begins = await consumer.beginning_offsets(assigned)
-    ends: dict[TopicPartition, int] = await consumer.end_offsets(assigned)
     for partition in assigned:
         consumer.seek(partition, begins[partition])
-    waiting = {partition for partition in assigned if begins[partition] < ends[partition]}
+    return begins, ends
+
+
+async def pages(
+    consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], waiting: set[TopicPartition]
+) -> AsyncIterator[tuple[TopicPartition, Sequence[ConsumerRecord], int]]:
+    """What one turn brought of a partition, and its position, until all of those waiting have reached their ends.
+
+    A turn hands out a bounded number of records, and lets the loop go round. Raises BrokerAway.
+    """
+    before = dict.fromkeys(waiting, -1)
+    moved = clock.elapsed()
     while waiting:
-        fetched = await consumer.getmany(*waiting, timeout_ms=200)
-        for records in fetched.values():
-            for record in records:
-                take(record)
-        waiting = {partition for partition in waiting if await consumer.position(partition) < ends[partition]}
-    return ends
+        try:
+            fetched = await consumer.getmany(*waiting, timeout_ms=WAIT_MS, max_records=TURN)
+        except KafkaError as error:
+            raise BrokerAway(f"Kafka gives no records of {min(waiting)}: {error!r}") from error
+        for partition in list(waiting):
+            # Not offsets of records: markers of transactions move the position without being any.
+            position = await consumer.position(partition)
+            if position != before[partition]:
+                before[partition], moved = position, clock.elapsed()
+                yield partition, fetched.get(partition, ()), position
+            if position >= ends[partition]:
+                waiting.discard(partition)
+        if clock.elapsed() - moved > STILL_SECONDS:
+            stuck = min(waiting)
+            raise BrokerAway(
+                f"Kafka gives no records of {stuck.topic} partition {stuck.partition} from {before[stuck]} on, which "
+                f"ends at {ends[stuck]}, for {STILL_SECONDS:.0f} s; is the broker well?"
+            )
+        await asyncio.sleep(0)  # what is fetched already is handed out without any wait
 
 
 class Received(Protocol):

@@ -1,20 +1,13 @@
 """Whole partitions read as fast as Python can, in bounded turns of the loop."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from services.runtime import clock
-from services.runtime.kafka.errors import BrokerAway, Undelivered
-from services.runtime.kafka.readers import reader
+from services.runtime.kafka.errors import Undelivered
+from services.runtime.kafka.readers import begin, pages, reader
 from services.runtime.settings import Settings
-
-TURN = 5_000  # records at once; heartbeats and other partitions wait for them
-WAIT_MS = 200
-STILL_SECONDS = 60.0  # without any position moving; the broker must have lost what it said it had
 
 
 class Bare(Protocol):
@@ -30,8 +23,8 @@ async def replay(
 ) -> dict[int, int]:
     """Hand every committed record of some partitions, in order, to `take`; answers how many each of them held.
 
-    `take` is called with the partition's number, at most TURN records, none in a turn that only brought markers of
-    transactions, and how many offsets are left up to the end that the partition had at the beginning.
+    `take` is called with the partition's number, a bounded number of records, none in a turn that only brought
+    markers of transactions, and how many offsets are left up to the end that the partition had at the beginning.
     Raises BrokerAway, and Undelivered when the consumer passed over what is there.
     """
     counts = await _replayed(settings, topic, numbers, take)
@@ -53,46 +46,13 @@ async def _replayed(
     async with reader(settings) as consumer:
         _bare(consumer)
         assigned = [TopicPartition(settings.topic(str(topic)), number) for number in numbers]
-        begins = await consumer.beginning_offsets(assigned)
-        ends = await consumer.end_offsets(assigned)
-        wanted = [one for one in assigned if begins[one] < ends[one]]
+        begins, ends = await begin(consumer, assigned)
+        wanted = {one for one in assigned if begins[one] < ends[one]}
         counts = {one.partition: 0 for one in wanted}
-        # Nothing is awaited in between: a fetch before the seek would begin where the reset policy says.
-        consumer.assign(wanted)
-        for partition in wanted:
-            consumer.seek(partition, begins[partition])
-        async for partition, records, position in _pages(consumer, ends, set(wanted)):
+        async for partition, records, position in pages(consumer, ends, wanted):
             counts[partition.partition] += len(records)
             take(partition.partition, records, max(0, ends[partition] - position))
         return counts
-
-
-async def _pages(
-    consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], waiting: set[TopicPartition]
-) -> AsyncIterator[tuple[TopicPartition, Sequence[Bare], int]]:
-    """What one turn brought of a partition, and its position, until all have reached their ends."""
-    before = dict.fromkeys(waiting, -1)
-    moved = clock.elapsed()
-    while waiting:
-        try:
-            fetched = await consumer.getmany(*waiting, timeout_ms=WAIT_MS, max_records=TURN)
-        except KafkaError as error:
-            raise BrokerAway(f"Kafka gives no records of {min(waiting)}: {error!r}") from error
-        for partition in list(waiting):
-            # Not offsets of records: markers of transactions move the position without being any.
-            position = await consumer.position(partition)
-            if position != before[partition]:
-                before[partition], moved = position, clock.elapsed()
-                yield partition, fetched.get(partition, ()), position
-            if position >= ends[partition]:
-                waiting.discard(partition)
-        if clock.elapsed() - moved > STILL_SECONDS:
-            stuck = min(waiting)
-            raise BrokerAway(
-                f"Kafka gives no records of {stuck.topic} partition {stuck.partition} from {before[stuck]} on, which "
-                f"ends at {ends[stuck]}, for {STILL_SECONDS:.0f} s; is the broker well?"
-            )
-        await asyncio.sleep(0)  # what is fetched already is handed out without any wait
 
 
 def _ignored(_number: int, _records: Sequence[Bare], _left: int) -> None:

@@ -34,8 +34,9 @@ class Transactions:
         )
 
     async def open(self) -> None:
-        """InitProducerId: fences whoever wrote under this id and ends what it left open."""
-        await self._producer.start()
+        """InitProducerId: fences whoever wrote under this id and ends what it left open. Raises Refused."""
+        with self._told():
+            await self._producer.start()
 
     async def close(self) -> None:
         """End the connections within seconds; what was not committed is aborted by the next `open`."""
