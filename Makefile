@@ -52,7 +52,7 @@ bench: $(RUNTIME)  ## measure the handoff and the health step; ARGS=latency meas
 bench-throughput: $(RUNTIME) $(BENCH)  ## the engine beside Kafka Streams, confluent-kafka and stock Faust
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench throughput $(ARGS))
 
-bench-latency: $(RUNTIME) $(BENCH)  ## to committed outputs, scores, breaches, deliveries; ARGS="--part due --timers 50000"
+bench-latency: $(RUNTIME)  ## to committed outputs, scores, breaches, deliveries; ARGS="--part due --timers 50000"
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench latency --json bench/results/latency.json $(ARGS))
 
 bench-recovery: $(RUNTIME)  ## restores and failovers; ARGS="--sizes 50000 --repetitions 2" is a short run

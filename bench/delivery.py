@@ -5,7 +5,7 @@ import json
 import secrets
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from bench.due import POLICY, TARGET, placed
 from bench.goals import Distribution, Found, Goal, distribution_line, milliseconds
 from bench.open_loop import Waiting
 from bench.opened import BREACHED, naming, opened
-from bench.running import Service
+from bench.running import Service, used
 from schemas.topics import HANDOFFS, OWNERSHIP
 from services.core.instants import SECOND, moment
 from services.handoff.app import read_policy
@@ -48,6 +48,7 @@ class Delivered:
     rate: int
     ms: Distribution
     from_due_ms: Distribution
+    cpu: Mapping[str, float]  # seconds a second, of each process
 
     @property
     def goals(self) -> list[Goal]:
@@ -71,9 +72,12 @@ def measure(base: Settings, seconds: float, folder: Path) -> Found:
     )
     asyncio.run(publish_first(settings, read_policy(policy), names.topics_of(HandoffProcessor())))
     with ExitStack() as services:
+        pids = dict[str, int]()
         for words in SERVICES:
-            services.callback(Service(settings, words, folder, name=f"delivery-{words[0]}").stop)
-        found = asyncio.run(_measure(settings, seconds, port))
+            one = Service(settings, words, folder, name=f"delivery-{words[0]}")
+            services.callback(one.stop)
+            pids[words[0]] = one.child.pid
+        found = asyncio.run(_measure(settings, seconds, port, pids))
     lines = [
         distribution_line("breach readable to delivered", found.n, found.ms),
         distribution_line("due to delivered", found.n, found.from_due_ms),
@@ -81,7 +85,7 @@ def measure(base: Settings, seconds: float, folder: Path) -> Found:
     return Found(asdict(found), lines, found.goals, NOTES)
 
 
-async def _measure(settings: Settings, seconds: float, port: int) -> Delivered:
+async def _measure(settings: Settings, seconds: float, port: int, pids: Mapping[str, int]) -> Delivered:
     breached, told, dues = Waiting(), Waiting(), dict[str, float]()
 
     def event(name: str, _number: int) -> tuple[str, bytes]:
@@ -95,14 +99,20 @@ async def _measure(settings: Settings, seconds: float, port: int) -> Delivered:
     async with _sink(port, told), sender as send, hearing:
         warm = await open_loop.sending("warm", RATE, 3, send, Waiting())
         await open_loop.settled(warm, told)
-        sent = await open_loop.sending("told", RATE, seconds, send, Waiting())
-        await open_loop.settled(sent, told)
+        sent = list[str]()
+
+        async def load() -> None:
+            sent.extend(await open_loop.sending("told", RATE, seconds, send, Waiting()))
+            await open_loop.settled(sent, told)
+
+        cpu = await used(pids, load())
         await open_loop.settled(sent, breached)
     return Delivered(
         len(sent),
         RATE,
         milliseconds([max(0.0, told.seen[name] - breached.seen[name]) for name in sent]),
         milliseconds([told.seen[name] - dues[name] for name in sent]),
+        cpu,
     )
 
 

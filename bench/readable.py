@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
@@ -19,7 +19,7 @@ from bench import open_loop
 from bench.goals import Distribution, Found, Goal, distribution_line, milliseconds
 from bench.load import half_load
 from bench.open_loop import Send, Waiting
-from bench.running import Service, cpu_of
+from bench.running import Service, used
 from bench.systems import ROOT, Stuck
 from schemas import codec
 from schemas.envelope import Event
@@ -112,8 +112,8 @@ def measure(base: Settings, broker: Server, seconds: float, folder: Path) -> Fou
 async def _measure(settings: Settings, seconds: float, pids: Mapping[str, int]) -> Readable:
     async with _posting(settings) as (send, posting):
         await open_loop.run("warm", PROBE_RATE, PROBE_SECONDS, send, posting.waiting)
-        idle = await _used(pids, asyncio.sleep(IDLE_SECONDS))
-        busy = await _used(pids, open_loop.run("probe", PROBE_RATE, PROBE_SECONDS, send, posting.waiting))
+        idle = await used(pids, asyncio.sleep(IDLE_SECONDS))
+        busy = await used(pids, open_loop.run("probe", PROBE_RATE, PROBE_SECONDS, send, posting.waiting))
         rate = min(MOST, half_load(idle, busy, PROBE_RATE, os.cpu_count() or 1))
         sent = await open_loop.sending("score", rate, seconds, send, posting.waiting)
         await open_loop.settled(sent, posting.waiting)
@@ -126,14 +126,6 @@ async def _measure(settings: Settings, seconds: float, pids: Mapping[str, int]) 
         {name: round(used, 3) for name, used in idle.items()},
         {name: round(used, 3) for name, used in busy.items()},
     )
-
-
-async def _used(pids: Mapping[str, int], work: Awaitable[object]) -> dict[str, float]:
-    """CPU seconds per second of each process while something is done."""
-    before, begun = {name: cpu_of(pid) for name, pid in pids.items()}, time.perf_counter()
-    await work
-    took = time.perf_counter() - begun
-    return {name: (cpu_of(pid) - before[name]) / took for name, pid in pids.items()}
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from urllib.request import urlopen
@@ -94,6 +94,14 @@ def cpu_of(pid: int) -> float:
     """Seconds of CPU a process has used, in user and kernel mode, with all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+async def used(pids: Mapping[str, int], work: Awaitable[object]) -> dict[str, float]:
+    """CPU seconds per second of each process while something is done."""
+    before, begun = {name: cpu_of(pid) for name, pid in pids.items()}, time.perf_counter()
+    await work
+    took = time.perf_counter() - begun
+    return {name: round((cpu_of(pid) - before[name]) / took, 3) for name, pid in pids.items()}
 
 
 def _resident(pid: int) -> int:

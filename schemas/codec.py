@@ -1,4 +1,4 @@
-"""Bytes to event and back: the only parser of events.
+"""Bytes to event and back: the contract. Whoever reads records faster must give what `decode` gives.
 
 SchemaError          the record is not an event this topic may carry
 └── UnknownType      its type is not in the catalogue: a newer writer, or a mistake

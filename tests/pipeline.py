@@ -292,7 +292,7 @@ def _written(record: Any) -> Written:
         event = parsed if isinstance(parsed, dict) else {}
     except ValueError:  # a changelog's state is not JSON, nor is every dead letter
         event = {}
-    headers = {name: value.decode() for name, value in record.headers}
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
     key = (record.key or b"").decode(errors="replace")
     return Written(record.topic, record.partition, record.offset, key, event, headers)
 

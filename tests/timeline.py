@@ -53,14 +53,17 @@ class Timeline:
         self.safe, self.clocks = max(self.safe, safe), clocks or self.clocks
         now = self._now()
         said: list[Event] = []
-        if self.state is not None and self.processor.outdated(self.state, now):
+        if self.state is not None and self._is_outdated(now):
             said += self._apply(self.processor.due(ACCOUNT, self.state, now))
-            assert self.state is None or not self.processor.outdated(self.state, now), "asked in vain"
+            assert not self._is_outdated(now), "it was asked in vain"
         while self.state is not None and any(
             due.at <= now.reached(due.wait) for due in self.processor.dues(self.state)
         ):
             said += self._apply(self.processor.due(ACCOUNT, self.state, now))
         return said
+
+    def _is_outdated(self, now: Context) -> bool:
+        return self.state is not None and self.processor.outdated(self.state, now)
 
     def _now(self) -> Context:
         return context(

@@ -34,8 +34,7 @@ LIVE: Wait = frozenset()
 CLOCK_ALONE: Wait = None
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True, gc=False, array_like=True):
     """When a key wants to be looked at again, and what its clock waits for."""
 
     at: Instant
@@ -117,14 +116,17 @@ class Processor(Protocol[S]):
         """One of the state's dues has been reached, or the state is outdated."""
 
     def dues(self, state: S) -> Sequence[Due]:
-        """When to look again: at most one for each thing waited for."""
+        """When to look again: at most one for each thing waited for.
+
+        They are kept beside the state: whoever changes what follows from a state changes the version.
+        """
 
     def outdated(self, state: S, context: Context, /) -> bool:
         """Does the state rest on a policy, sources or runs that are no longer so? Then `due` brings it up to date.
 
         Asked of every key when the version in force at `at`, the set of silent sources or that of stalled runs has
-        changed, when a run is over, and once after a restart; never without a policy in force. The same question may
-        come again.
+        changed, when a run is over, and once by a new version of the processor; never without a policy in force. The
+        same question may come again.
         """
 
     def wanted(self, key: str, state: S, /) -> Sequence[Effect]:

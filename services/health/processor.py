@@ -80,7 +80,7 @@ class HealthProcessor:
 
     def outdated(self, state: Account, context: Context) -> bool:
         """Has it been judged by other rules, while other sources were silent, or before an import was over?"""
-        if len(_open(state.imports, context)) < len(state.imports):
+        if state.imports and len(_open(state.imports, context)) < len(state.imports):
             return True
         rules = self._rules(context.policies, context.at)
         if rules is None:
@@ -124,8 +124,10 @@ class HealthProcessor:
 
 def _caught_up(state: Account, frame: Frame, context: Context) -> list[Step]:
     """What time did until now. What imports told moves the band at the instant at which the last of them was over."""
+    if not state.imports:
+        return [decide.advance(state, context.at, frame)]
     imports = _open(state.imports, context)
-    if imports or not state.imports:
+    if imports:
         now = state if imports == state.imports else structs.replace(state, imports=imports)
         return [decide.advance(now, context.at, frame)]
     over = max(context.closed.get(run, context.at) for run in state.imports)

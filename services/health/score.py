@@ -91,7 +91,7 @@ class Judge:
         self.course = Course(known, rules)
         self.resolved = next((one for one in rules.resolve if not lacking(self.course, one)), rules.resolve[-1])
         self._begins = _ownerless(self.course, rules)
-        self._breached = signals.verdicts(known, BREACHED)[:1]
+        self._breached = signals.verdicts(known, BREACHED)[:1] if known.handoffs else []
         self._urgent = [(one.open_since, graded.at, name) for name, one, graded in signals.urgent(known)]
         readers = self.course.readers
         self._read = [(place, readers.get(place.signal)) for place in self.resolved.profile.places]
@@ -159,7 +159,7 @@ class Judge:
 
     def is_fading(self, at: Instant) -> bool:
         """Is a silent source believed less and less?"""
-        return any(at < end for end in self._faded)
+        return any(at < end for end in self._faded) if self._faded else False
 
     def margins(self, verdict: Verdict) -> Iterator[tuple[float, float]]:
         """(distance in milli-points, speed limit in milli-points a day) of whatever may cross a limit by drifting."""
@@ -190,21 +190,27 @@ def milli(points: float) -> int:
 
 def combine(prior: float, measured: Iterable[tuple[Place, Reading | None, float]]) -> Sum:
     """Lines, raw score and coverage of what was measured: (place, reading, trust)."""
-    lines, raw, coverage = [], milli(prior), 0.0
+    lines, raw, coverage = list[Line](), milli(prior), 0.0
     found: dict[str, tuple[float, float, int]] = {}
+    group, scores, trusts, count = "", 0.0, 0.0, 0
     for place, reading, trust in measured:
-        group = place.group
-        points, (scores, trusts, count) = 0, found.get(group, EMPTY)
+        if place.group != group:
+            if count:
+                found[group] = scores, trusts, count
+            group = place.group
+            scores, trusts, count = found.get(group, EMPTY)
+        points = 0
         if reading is not None:
-            share = place.weight * trust
-            score = reading[1]
+            share, score = place.weight * trust, reading[1]
             points = round(1_000 * share * (score - prior))
             raw += points
             coverage += share
             scores += trust * score
             trusts += trust
-        found[group] = scores, trusts, count + 1
+        count += 1
         lines.append(Line(place, reading, trust, points))
+    if count:
+        found[group] = scores, trusts, count
     return Sum(lines, min(max(raw, 0), FULL), round(coverage, PLACES), found)
 
 

@@ -174,6 +174,8 @@ class Course:
 
 
 def _worst(known: Known) -> int:
+    if not known.handoffs:
+        return 0
     stages = {place.rpartition("/")[2] for one in known.handoffs.values() if one.is_open for place in one.stages}
     return 2 if stages & BREACHED else 1 if stages & LATE else 0
 
@@ -217,7 +219,7 @@ def evidence(course: Course, signal: SignalName, at: Instant) -> list[Mention]:
         case "owner":
             found = [course.held.mention] if course.held else []
         case "handoff":
-            found = verdicts(known, LATE)
+            found = verdicts(known, LATE) if known.handoffs else []
         case _:
             found = []
     return sorted(found, reverse=True)[:EVIDENCE_KEPT]

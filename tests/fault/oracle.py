@@ -78,6 +78,7 @@ class Mark:
     promises: Mapping[str, datetime]
     closed: frozenset[str]
     ends: Mapping[str, int]
+    silent: frozenset[str]
 
     def covers(self, fact: Fact) -> bool:
         return fact.offset < self.ends.get(fact.topic, 0)
@@ -120,8 +121,10 @@ class Log:
             if found[number] and at < found[number][-1].at:
                 continue
             promises = {name: _time(until) for name, until in data.get("promises", {}).items()}
-            mark = Mark(record.offset, record.appended, at, _time(data["safe"]), promises, closed[number], data["ends"])
-            found[number].append(mark)
+            safe, silent = _time(data["safe"]), frozenset(data.get("silent", ()))
+            found[number].append(
+                Mark(record.offset, record.appended, at, safe, promises, closed[number], data["ends"], silent)
+            )
         return found
 
     @cached_property

@@ -156,9 +156,18 @@ def _net(log: Log, stories: dict[str, Story], by_account: dict[str, list[Fact]],
         if key not in net:
             log.blame(f"{HANDOFFS}: {key} was forgotten; its facts say so and nothing stands")
         elif key not in wanted:
-            log.blame(f"{HANDOFFS}: {key} stands, and the facts say otherwise")
+            if key[1] != SUSPECTED or not _is_unheard(log, stories.get(key[0]), by_account):
+                log.blame(f"{HANDOFFS}: {key} stands, and the facts say otherwise")
         elif net[key].due != wanted[key]:
             log.blame(f"{HANDOFFS}: {key} says due {net[key].due}, the facts {wanted[key]}")
+
+
+def _is_unheard(log: Log, story: Story | None, by_account: dict[str, list[Fact]]) -> bool:
+    """Is a source of the account silent in the end? Until it is heard again, what was suspected stays so."""
+    if story is None or story.opening is None:
+        return False
+    sources = {fact.source for fact in by_account[story.account] if fact.run is None}
+    return bool(sources & log.marks[story.opening.partition][-1].silent)
 
 
 def _entitled(

@@ -154,6 +154,12 @@ def taken_back_first(topics: Topics) -> Topics:
     return topics
 
 
+def suspected(topics: Topics) -> Topics:
+    """Nobody is silent, and the suspicion stands all the same."""
+    verdict(topics, "sla.suspected", 4.2)
+    return topics
+
+
 def of_nothing(topics: Topics) -> Topics:
     verdict(topics, "sla.breached", 4.2, handoff="unheard-of")
     return topics
@@ -191,6 +197,7 @@ def letter_missing(topics: Topics) -> Topics:
         (restrained, "raised before any mark allowed it"),
         (against_a_fact, "which the mark covers"),
         (taken_back_first, "taken back before it was raised"),
+        (suspected, "'suspected') stands, and the facts say otherwise"),
         (of_nothing, "which no fact opens"),
         (unread, "was not read past"),
         (state_lost, "the state of deal is missing"),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas import codec
+from schemas.clock import ClockAdvanced
 from schemas.topics import CLOCK
 from services.core.instants import MINUTE, SECOND, Instant, instant
 from services.ingest import clock
@@ -186,8 +188,8 @@ async def written(settings: Settings, now: Callable[[], Instant], least: int) ->
     try:
         async with asyncio.timeout(60):
             while True:
-                found = [clock.codec.decode(CLOCK, one.value or b"") for one in await kafka.read_all(settings, CLOCK)]
-                said = [one.data for one in found if isinstance(one, clock.ClockAdvanced)]
+                found = [codec.decode(CLOCK, one.value or b"") for one in await kafka.read_all(settings, CLOCK)]
+                said = [one.data for one in found if isinstance(one, ClockAdvanced)]
                 if len(said) >= least:
                     return [(one.at, one.safe) for one in said]
                 await asyncio.sleep(0.05)

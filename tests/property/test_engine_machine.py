@@ -1,7 +1,7 @@
 """A partition from hand to hand, with a crash between any two steps, and a broker that keeps what was committed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from unittest import mock
 
 from hypothesis import settings
@@ -39,6 +39,7 @@ class Broker:
     facts: list[Raw] = field(default_factory=list)
     clock: list[Raw] = field(default_factory=list)
     changelog: dict[bytes, bytes] = field(default_factory=dict)
+    dues: dict[bytes, bytes] = field(default_factory=dict)
     published: list[bytes] = field(default_factory=list)
     flushed: int = 0
 
@@ -50,8 +51,13 @@ class Broker:
         return {topic.name: len(self.log(topic)) for topic in (*HandoffProcessor.inputs, CLOCK)}
 
     def commit(self, cut: Cut) -> None:
-        for key, value, _ in cut.changelog:
+        before = Meta.decode(self.changelog[META]).positions if self.changelog else {}
+        assert cut.meta.flush == self.flushed + 1, "a flush follows on another one than the last that is committed"
+        assert all(position >= before.get(topic, 0) for topic, position in cut.meta.positions.items())
+        for key, value, headers in cut.changelog:
             assert key is not None
+            for _, packed in headers:
+                self.dues[key] = packed
             if value is None:
                 self.changelog.pop(key, None)
             else:
@@ -69,7 +75,7 @@ class Broker:
         meta = Meta.decode(raw) if raw else Meta()
         for name in self.ends:
             meta.positions.setdefault(name, 0)
-        partition.restore(states, meta, self.ends)
+        partition.restore(states, meta, self.ends, self.dues)
         return partition
 
 
@@ -240,11 +246,14 @@ class Life(RuleBasedStateMachine):
         self.here = self.flight = None
 
     def _assert_restorable(self) -> None:
-        """Whoever restores it now has the same states, the same time and the same timers."""
+        """Whoever restores it now has the same states, the same time and the same timers.
+
+        That all states were asked is told with the next flush: whoever does not know asks again.
+        """
         assert self.here is not None
         restored = self.broker.opened()
         assert restored._state == self.here._state
-        assert restored.meta == self.here.meta
+        assert replace(restored.meta, asked=[]) == replace(self.here.meta, asked=[])
         assert armed(restored._timers) == armed(self.here._timers)
 
 

@@ -44,7 +44,7 @@ class Doubts:
         promise = self.heard - 1
         known = promise if self.is_waited_for else self.heard
         reached = min(self.now, promise) if self.is_waited_for else self.now
-        dues = {}
+        dues: dict[Leg, datetime] = {}
         for name, story in self.told.items():
             # What was believed once stays so, in whichever handoff it was looked at.
             self.assumed[name] = max(reached, self.assumed.get(name, NEVER))

@@ -1,5 +1,6 @@
 """The chance of silence and the curves against their laws, and against the formula worked out with sixty digits."""
 
+import math
 from decimal import Decimal, localcontext
 from itertools import pairwise
 
@@ -120,3 +121,12 @@ def test_the_slope_is_that_of_a_line_it_touches_or_nothing(
         if max(left, low) <= min(right, high)
     ]
     assert curves.slope(anchors, low, high) == pytest.approx(max(touched, default=0.0))
+
+
+@given(anchored(), points)
+def test_slopes_worked_out_beforehand_are_those_of_the_curve_from_there_on(
+    anchors: list[tuple[float, float]], low: float
+) -> None:
+    slopes = curves.Slopes.of(anchors)
+    for begin in (low, *(x for x, _ in anchors)):
+        assert slopes.beyond(begin) == curves.slope(anchors, begin, math.inf)

@@ -43,7 +43,7 @@ def test_states_weigh_what_their_last_records_weigh(
     here.restore(changelog, Meta({OWNERSHIP.name: 0, CLOCK.name: 0}))
     for changes in flushes:
         for key, state in changes.items():
-            here._dirty[key] = None
+            here._dirty[key] = ()
             here._state.pop(key, None)
             if state is not None:
                 here._state[key] = state

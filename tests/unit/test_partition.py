@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypedDict
 
@@ -170,12 +170,15 @@ class Watched:
         self.here.take(OWNERSHIP, facts, len(facts))
         self.flush()
 
-    def restart(self) -> None:
+    def restart(self, *, knows: bool = True, version: int | None = None) -> None:
+        """A new process; one that does not know has not been told on what every state rests."""
         self.mirror = Mirror(has_looks=self._has_looks)
+        self.mirror.version = version or self.mirror.version
         self.here = Partition(0, 1, self.mirror, self.tables, Metrics())
         states = dict(self.changelog)
         raw = states.pop(META, None)
-        self.here.restore(states, Meta.decode(raw) if raw else Meta({OWNERSHIP.name: 0, CLOCK.name: 0}))
+        meta = Meta.decode(raw) if raw else Meta({OWNERSHIP.name: 0, CLOCK.name: 0})
+        self.here.restore(states, meta if knows else replace(meta, asked=[]))
 
     def tick(self, minutes: float, runs: RunsTold | None = None, **heard: float) -> None:
         at = moment(minute(minutes))
@@ -324,7 +327,7 @@ def test_a_turn_that_took_its_time_leaves_the_rest_to_the_next_ones(monkeypatch:
 def test_many_keys_are_asked_a_bounded_number_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_module, "ASK_LIMIT", 5)
     watched = Watched()
-    watched.restart()
+    watched.restart(knows=False)
     watched.tick(1)
     seen = [len(watched.mirror.asked)]
     while watched.here.overdue:
@@ -332,6 +335,27 @@ def test_many_keys_are_asked_a_bounded_number_at_a_time(monkeypatch: pytest.Monk
         seen.append(len(watched.mirror.asked))
     assert seen == [5, 10, 12]
     assert watched.flush() == []
+
+
+def test_a_restart_that_rests_on_the_same_asks_nobody() -> None:
+    watched = Watched()
+    watched.tick(1, crm=0)
+    watched.settle()
+    watched.restart()
+    watched.tick(2, crm=0)
+    assert watched.settle() == [[]]
+    assert watched.mirror.asked == []
+
+
+def test_a_new_version_of_the_processor_asks_every_key_once() -> None:
+    watched = Watched()
+    watched.tick(1, crm=0)
+    watched.settle()
+    for asked in (len(KEYS), 0):
+        watched.restart(version=Mirror.version + 1)
+        watched.tick(2, crm=0)
+        watched.settle()
+        assert len(watched.mirror.asked) == asked
 
 
 @pytest.mark.parametrize("flushes", [0, 1, 2])

@@ -25,7 +25,7 @@ WRITTEN: list[tuple[Processor[Any], object, str, bool]] = [
     (
         HandoffProcessor(),
         Account({"deal-1": Handoff((Happening(7, What.OPENED, 0, "crm", "e1"),), wake=9)}, ("crm",)),
-        "9281a66465616c2d31999199070000a363726da26531c0c0c0c08009c000a0c200c291a363726d",
+        "9281a66465616c2d319b9199070000a363726da26531c0c0c0c08009c000a0c200c290c091a363726d",
         False,
     ),
     (
@@ -60,6 +60,18 @@ def test_version_1_stays_as_it_was_written(
     if deflated:  # another build of zlib may deflate otherwise
         raw, written = decompress(raw), decompress(written)
     assert written == raw
+
+
+# What stood there before fields with a default were added at the end, which needs no version of its own.
+SHORTER = {
+    "handoff": "9281a66465616c2d31999199070000a363726da26531c0c0c0c08009c000a0c200c291a363726d",
+}
+
+
+@pytest.mark.parametrize("name", SHORTER)
+def test_what_was_written_with_fewer_fields_is_read_for_good(name: str) -> None:
+    processor, state = next((processor, state) for processor, state, *_ in WRITTEN if processor.name == name)
+    assert processor.decode(bytes.fromhex(SHORTER[name]), 1) == state
 
 
 @pytest.mark.parametrize("deflated", [False, True], ids=["plain", "deflated"])

@@ -11,7 +11,7 @@ from schemas.topics import CLOCK, POLICY, Topic
 from services.core.processor import Processor, S
 from services.runtime import clock, kafka, log
 from services.runtime.engine import restore
-from services.runtime.engine.courier import Courier
+from services.runtime.engine.courier import Courier, Idle
 from services.runtime.engine.flush import Lane, Owner
 from services.runtime.engine.keep import Kept, unchanged
 from services.runtime.engine.names import changelog_of, group_of
@@ -49,6 +49,7 @@ class Engine(Generic[S]):
         self._processor = processor
         self._metrics = metrics
         self._courier = courier
+        self._acts = not isinstance(courier, Idle)
         self._passed = passed
         self._owner: Owner[S] = Owner(courier.perform, self._reopen, self.abort, passed)
         self._changelog = changelog_of(processor.name)
@@ -266,8 +267,10 @@ class Engine(Generic[S]):
             else {}
         )
         for number, (snapshot, meta) in restored.items():
-            partition = Partition(number, self._settings.partitions, self._processor, self.tables, self._metrics)
-            partition.restore(snapshot.states, meta, snapshot.ends)
+            partition = Partition(
+                number, self._settings.partitions, self._processor, self.tables, self._metrics, acts=self._acts
+            )
+            partition.restore(snapshot.states, meta, snapshot.ends, snapshot.dues)
             opened[number] = Kept(partition, snapshot.offset)
             self._metrics.restored.labels(self._processor.name).inc(snapshot.records)
             self._log.info(
@@ -278,7 +281,7 @@ class Engine(Generic[S]):
                 positions=meta.positions,
                 flush=meta.flush,
             )
-            snapshot.states.clear()
+            snapshot.states, snapshot.dues = {}, {}
             self.restoring.pop(number, None)
             await asyncio.sleep(0)
 

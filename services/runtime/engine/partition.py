@@ -14,17 +14,19 @@ from schemas.topics import CLOCK, Topic, dead_letters
 from services.core.instants import SECOND, Instant, instant, moment
 from services.core.outcome import DeadLetter, Drop
 from services.core.policy import Policies, PolicyMissing
-from services.core.processor import NEVER, Context, Decision, Effect, Fact, Processor, S, Wait
+from services.core.processor import NEVER, Context, Decision, Due, Effect, Fact, Processor, S, Wait
 from services.runtime import clock
 from services.runtime.engine.admission import admit, letter, misplaced
 from services.runtime.engine.raw import Raw
 from services.runtime.engine.rounds import Rounds
+from services.runtime.engine.store import Store, pack
 from services.runtime.engine.tables import Tables
 from services.runtime.engine.timers import Timers
 from services.runtime.kafka import Record, partition_of
 from services.runtime.metrics import Metrics, Timer
 
 META = b"\x00meta"
+DUES = "due"  # the header beside a state
 META_VERSION = 2  # the first had no ids of topics
 FIRE_LIMIT = 5_000  # keys woken per flush: a mass due must not starve the events
 FIRED_AT_ONCE = 10
@@ -35,9 +37,10 @@ MARKS_PER_FETCH = 20  # after an outage thousands of marks arrive at once, and t
 
 
 Place = tuple[str, int]  # topic and partition
-# What states rest on: the policy's version, who is silent, which runs have stalled, and how many are over.
-Basis = tuple[int, frozenset[str], frozenset[str], int]
+# What states rest on: versions of processor and policy, who is silent, which runs have stalled, how many are over.
+Basis = list[int | list[str]]
 NO_ENDS: Mapping[str, int] = MappingProxyType({})
+NO_DUES: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class Meta:
     silent: dict[str, Instant] = field(default_factory=dict)
     stalled: list[str] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)  # ids of the inputs and of the changelog; "" where unknown
+    asked: Basis = field(default_factory=list)  # what every state rests on; empty: not known
     transactional: bool = True  # the first version knew nothing else
     version: int = META_VERSION
 
@@ -97,8 +101,19 @@ class Cut:
 class Partition(Generic[S]):
     """State, positions, marks and due times of one partition."""
 
-    def __init__(self, number: int, count: int, processor: Processor[S], tables: Tables, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        number: int,
+        count: int,
+        processor: Processor[S],
+        tables: Tables,
+        metrics: Metrics,
+        *,
+        acts: bool = True,
+    ) -> None:
+        """`acts`: does somebody do what states want done?"""
         self.number = number
+        self._acts = acts
         self.processor = processor.name
         self.meta = Meta()
         self.overdue = False
@@ -107,19 +122,17 @@ class Partition(Generic[S]):
         self._processor = processor
         self._tables = tables
         self._metrics = metrics
-        self._state: dict[str, S] = {}
+        self._state = Store(processor)
         self._timers = Timers()
         self._rounds = Rounds()
-        self._basis: Basis | None = None
+        self._basis: Basis = []
         self._woken = 0
         self.appended: dict[str, int] = {}  # when the last record taken of each topic was written, in milliseconds
         self._oldest: int | None = None
-        self._sizes: dict[str, int] = {}
-        self._bytes = 0
         self._fired = {kind: metrics.fired.labels(processor.name, kind) for kind in Timer}
         self._marks: deque[Mark] = deque()
         self._context = self.meta.context(tables.policies)
-        self._dirty: dict[str, None] = {}
+        self._dirty: dict[str, Sequence[Due]] = {}  # keys to be written, with the dues of their states
         self._outputs: dict[Place, list[Record]] = {}
         self._resumed = False
         self._behind: Mapping[str, int] = NO_ENDS
@@ -130,18 +143,21 @@ class Partition(Generic[S]):
 
     # -- restore -------------------------------------------------------------------------------------------------
 
-    def restore(self, states: Mapping[bytes, bytes], meta: Meta, ends: Mapping[str, int] = NO_ENDS) -> None:
-        """Begin with what the changelog holds; the due index is rebuilt from the states.
+    def restore(
+        self,
+        states: Mapping[bytes, bytes],
+        meta: Meta,
+        ends: Mapping[str, int] = NO_ENDS,
+        dues: Mapping[bytes, bytes] = NO_DUES,
+    ) -> None:
+        """Begin with what the changelog holds: states, `dues` that stood beside them, and the last meta.
 
         `ends` of the inputs at this time: whatever came of earlier effects stands before them.
         """
-        processor = self._processor
-        # The first byte is the version that wrote the state: after an upgrade old and new stand side by side.
-        self._state = {key.decode(): processor.decode(raw[1:], raw[0]) for key, raw in states.items()}
-        self._timers.load((key, processor.dues(state)) for key, state in self._state.items())
-        self._sizes = {key.decode(): len(raw) for key, raw in states.items()}
-        self._bytes = sum(self._sizes.values())
+        self._state.load(states)
+        self._timers.load(self._state.dues(dues))
         self.meta = meta.copy()
+        self._basis = meta.asked
         self._context = self.meta.context(self._tables.policies)
         self._committed = dict(meta.positions)
         self.again(ends)
@@ -211,13 +227,14 @@ class Partition(Generic[S]):
     def _apply(self, key: str, decision: Decision[S]) -> None:
         state = decision.state
         if state is None:
-            if self._state.pop(key, None) is not None:
-                self._dirty[key] = None
+            if key in self._state:
+                del self._state[key]
+                self._dirty[key] = ()
             self._timers.arm(key, ())
         elif state is not self._state.get(key):
             self._state[key] = state
-            self._dirty[key] = None
-            self._timers.arm(key, self._processor.dues(state))
+            self._dirty[key] = dues = self._processor.dues(state)
+            self._timers.arm(key, dues)
         for output in decision.outputs:
             event = output.event
             to = event.partitionkey.encode()
@@ -261,26 +278,24 @@ class Partition(Generic[S]):
         self._resume()
 
     def _compare(self) -> None:
-        """Begin a round of questions where a policy, a silence or a run has changed what states rest on.
-
-        With the first mark after a restore nothing is known of what they rest on, so that they are asked.
-        """
+        """Begin a round of questions where a policy, a silence or a run has changed what states rest on."""
         context = self._context
         try:
             # In force by what the tables say now: a policy may be activated after the mark that covers its instant.
             version = context.policies.in_force(context.at).version
         except PolicyMissing:
             return
-        basis = version, frozenset(context.silent), context.stalled, len(context.closed)
+        silent, stalled = sorted(context.silent), sorted(context.stalled)
+        basis: Basis = [self._processor.version, version, silent, stalled, len(context.closed)]
         if basis != self._basis:
-            self._basis = basis
+            self._basis, self.meta.asked = basis, []
             self._rounds.begin(self._state)
 
     def _resume(self) -> None:
         """With the first mark after the inputs' old ends every result of earlier effects is read: ask for the rest."""
         if not self._resumed and all(self.meta.positions[name] >= end for name, end in self._behind.items()):
             self._resumed = True
-            self._asking = dict.fromkeys(self._state)
+            self._asking = dict.fromkeys(self._state) if self._acts else {}
 
     def _covers(self, mark: Mark) -> bool:
         positions = self.meta.positions
@@ -296,6 +311,8 @@ class Partition(Generic[S]):
         until = clock.elapsed() + FIRE_SECONDS
         is_cut_short = self._fire_timers(until) or self._ask(until)
         self.overdue = is_cut_short or self._rounds.left > 0
+        if not self._rounds.left:
+            self.meta.asked = self._basis
         if not self.changed:  # nothing for a flush to carry
             self._woken = 0
 
@@ -305,7 +322,7 @@ class Partition(Generic[S]):
             wanted = min(FIRED_AT_ONCE, FIRE_LIMIT - self._woken)
             keys = self._timers.pop(self._context.reached, wanted)
             for key in keys:
-                self._wake(key, self._state[key])
+                self._wake(key)
             self._count_fired()
             if len(keys) < wanted:
                 return False
@@ -322,16 +339,16 @@ class Partition(Generic[S]):
 
     def _ask(self, until: float) -> bool:
         for key in self._rounds.next(ASK_LIMIT):
-            state = self._state.get(key)
+            state = self._state.peek(key)
             if state is not None and self._processor.outdated(state, self._context):
-                self._wake(key, state)
+                self._wake(key)
                 if self._woken >= FIRE_LIMIT or clock.elapsed() > until:
                     return True
         return False
 
-    def _wake(self, key: str, state: S) -> None:
+    def _wake(self, key: str) -> None:
         self._woken += 1
-        self._apply(key, self._processor.due(key, state, self._context))
+        self._apply(key, self._processor.due(key, self._state[key], self._context))
         if key in self._state:
             self._timers.arm(key, self._processor.dues(self._state[key]))
 
@@ -351,32 +368,23 @@ class Partition(Generic[S]):
         """Everything since the last cut, ready to be written; the partition goes on from here."""
         self.meta.flush += 1
         meta = self.meta.copy()
-        state, encode, version = self._state, self._processor.encode, bytes([self._processor.version])
+        effects, states = self._wanted(), self._state.encode(self._dirty)
         changed: list[Record] = [
-            (key.encode(), version + encode(state[key]) if key in state else None, []) for key in self._dirty
+            (key.encode(), raw, [] if raw is None else [(DUES, pack(dues))])
+            for (key, dues), raw in zip(self._dirty.items(), states, strict=True)
         ]
-        self._weigh(changed)
-        cut = Cut(meta, [(META, meta.encode(), []), *changed], self._outputs, self._wanted(), self._oldest)
+        cut = Cut(meta, [(META, meta.encode(), []), *changed], self._outputs, effects, self._oldest)
         self._oldest = None
         self._dirty, self._outputs, self._asking, self._closed_changed = {}, {}, {}, False
         self.pending, self._woken = 0, 0
         return cut
 
-    def _weigh(self, changed: Sequence[Record]) -> None:
-        sizes = self._sizes
-        for key, (_, raw, _) in zip(self._dirty, changed, strict=True):
-            self._bytes -= sizes.pop(key, 0)
-            if raw is not None:
-                sizes[key] = len(raw)
-                self._bytes += len(raw)
-
     def _wanted(self) -> list[Effect]:
         """What the states of this cut want done; nothing before the partition has caught up once."""
-        if not self._resumed:
+        if not (self._resumed and self._acts):
             return []
-        state, wanted = self._state, self._processor.wanted
-        keys = {**self._asking, **self._dirty}
-        return [effect for key in keys if key in state for effect in wanted(key, state[key])]
+        states = ((key, self._state.peek(key)) for key in {**self._asking, **self._dirty})
+        return [effect for key, one in states if one is not None for effect in self._processor.wanted(key, one)]
 
     @property
     def saved(self) -> Mapping[str, int]:
@@ -392,7 +400,7 @@ class Partition(Generic[S]):
         labels = (self._processor.name, str(self.number))
         for topic, position in self._committed.items():
             self._metrics.committed.labels(labels[0], topic, labels[1]).set(position)
-        self._metrics.state_bytes.labels(*labels).set(self._bytes)
+        self._metrics.state_bytes.labels(*labels).set(self._state.bytes)
         self._metrics.overdue.labels(*labels).set(self._timers.overdue(self._context.reached) / SECOND)
         self._metrics.armed.labels(*labels).set(len(self._timers))
         self._metrics.accounts.labels(*labels).set(len(self._state))

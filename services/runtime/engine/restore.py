@@ -23,6 +23,7 @@ class Snapshot:
     """What one partition's changelog holds, and where its inputs ended when it was read."""
 
     states: dict[bytes, bytes] = field(default_factory=dict)
+    dues: dict[bytes, bytes] = field(default_factory=dict)  # beside the states, packed; older states have none
     meta: Meta | None = None  # once all is read
     offset: int | None = None  # of the meta
     records: int = 0
@@ -33,15 +34,19 @@ class Snapshot:
 
     def take(self, records: Sequence[kafka.Bare], left: int) -> None:
         """The next records of the changelog; the last one of each key counts."""
-        states = self.states
+        states, dues = self.states, self.dues
         for record in records:
-            value = record.value
+            key, value = record.key or b"", record.value
             if value is None:
-                states.pop(record.key or b"", None)
-            elif record.key == META:
+                states.pop(key, None)
+            elif key == META:
                 self.raw, self.offset = value, record.offset
             else:
-                states[record.key or b""] = value
+                states[key] = value
+                if record.headers:
+                    dues[key] = record.headers[0][1]
+                else:
+                    dues.pop(key, None)
         self.records += len(records)
         self.left = left
         if records:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.runtime.kafka.batches import Header
 from services.runtime.kafka.errors import Undelivered
 from services.runtime.kafka.readers import begin, pages, reader
 from services.runtime.settings import Settings
@@ -16,6 +17,7 @@ class Bare(Protocol):
     offset: int
     key: bytes | None
     value: bytes | None
+    headers: Sequence[Header]
 
 
 async def replay(
