@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from bench import committed, delivery, due, goals, readable, report
 from bench.goals import Found
+from bench.running import pressure
 from bench.step import JVM
 from bench.systems import ROOT
 from services.runtime import log
@@ -48,7 +49,7 @@ def run(
                     found[part] = due.measure(base, timers, mass, seconds, folder)
                 case _:
                     found[part] = delivery.measure(base, seconds, folder)
-            found[part].told["load_after"] = round(os.getloadavg()[0], 2)
+            found[part].told.update(load_after=round(os.getloadavg()[0], 2), cpu_pressure=pressure())
         print(*found[part].lines, sep="\n", flush=True)
     wanted = [goal for one in found.values() for goal in one.goals]
     notes = [" ".join(note.split()) for one in found.values() for note in one.notes]

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench import failover, goals, report, restoring
+from bench.running import pressure
 from bench.step import JVM
 from bench.systems import ROOT
 from services.runtime import log
@@ -37,6 +38,7 @@ def run(sizes: Sequence[int], repetitions: int, command: str, kept: Path | None)
     notes = [" ".join(note.split()) for note in (*restoring.NOTES, *failover.NOTES)]
     told = {
         "machine": machine,
+        "cpu_pressure": pressure(),
         "restore": [one.as_json() for one in restored],
         "failover": failed.as_json(),
         "goals": goals.told(wanted),

@@ -104,6 +104,20 @@ async def used(pids: Mapping[str, int], work: Awaitable[object]) -> dict[str, fl
     return {name: round((cpu_of(pid) - before[name]) / took, 3) for name, pid in pids.items()}
 
 
+def pressure() -> float | None:
+    """Percent of the last minute in which something waited for a core; None where the system does not say.
+
+    Far above what the bench itself makes wait, and its figures are those of other people's work.
+    """
+    path = Path("/proc/pressure/cpu")
+    return None if not path.exists() else stalled(path.read_text(encoding="ascii"))
+
+
+def stalled(said: str) -> float:
+    """The figure in what the kernel says: `some avg10=0.50 avg60=1.20 …`."""
+    return float(said.split("avg60=", 1)[1].split(maxsplit=1)[0])
+
+
 def _resident(pid: int) -> int:
     rows = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     row = next(row for row in rows if row.startswith("VmRSS:"))

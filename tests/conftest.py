@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from services.runtime.embedded import apache
 from services.runtime.embedded.broker import start_broker
@@ -18,6 +19,9 @@ from services.runtime.embedded.server import Server
 
 # A shell that starts us in the background lets us ignore Ctrl-C, and what we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("steward", deadline=None)  # how fast a machine is, is no property
+settings.load_profile("steward")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

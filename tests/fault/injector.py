@@ -18,7 +18,7 @@ from tests.fault.oracle import CLOCK
 from tests.fault.records import reader
 from tests.fault.stack import PARTITIONS, Process, Role, Stack
 
-TINY = {"max.message.bytes": "10"}
+TINY = {"max.message.bytes": "150"}  # less than any flush, more than the marker of a transaction, which must be written
 ANSWER_SECONDS = 10.0
 JOIN_SECONDS = 20.0
 STOP_SECONDS = 60.0  # until a process that shall stop at a step has come to it

@@ -9,7 +9,7 @@ from bench.failover import Outputs, longest_gap
 from bench.goals import Goal, milliseconds
 from bench.load import half_load
 from bench.opened import BREACHED, CHANGED, naming, opened
-from bench.running import total
+from bench.running import stalled, total
 from bench.states import PROCESSORS, copies, made, name_of
 from schemas import codec
 from schemas.handoffs import HandoffChanged, SlaBreached
@@ -107,6 +107,10 @@ def test_a_metric_is_summed_over_its_labels_and_no_other_with_a_longer_name() ->
     exposed = '# HELP steward_x x\nsteward_x{partition="0"} 2.0\nsteward_x{partition="1"} 3.5\nsteward_x_total 9.0\n'
     assert total(exposed, "steward_x") == 5.5
     assert total("steward_y 4.0\n", "steward_y") == 4.0
+
+
+def test_the_pressure_is_that_of_the_last_minute() -> None:
+    assert stalled("some avg10=99.37 avg60=12.50 avg300=1.00 total=13405737727\nfull avg10=0.00 avg60=0.00\n") == 12.5
 
 
 # --- what is written and read -------------------------------------------------------------------------------------

@@ -84,6 +84,11 @@ async def _described(client: AIOKafkaAdminClient, names: Sequence[str]) -> list[
         if all(topic["partitions"] for topic in described):
             return described
         await asyncio.sleep(0.25)
+    if bare := [str(topic["topic"]) for topic in described if not topic["partitions"]]:
+        raise BrokerAway(
+            f"Kafka knows no partitions of {', '.join(sorted(bare))} yet, {CREATE_TRIES / 4:.0f} s after it was asked "
+            "first: it has no leader for them or much to do; start again when it is well"
+        )
     return described
 
 
