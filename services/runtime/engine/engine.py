@@ -15,7 +15,7 @@ from services.runtime.engine.courier import Courier, Idle
 from services.runtime.engine.flush import Lane, Owner
 from services.runtime.engine.keep import Kept, unchanged
 from services.runtime.engine.names import changelog_of, group_of
-from services.runtime.engine.partition import Partition
+from services.runtime.engine.partition import Meta, Partition
 from services.runtime.engine.raw import Raw
 from services.runtime.engine.steps import Passed, Step, unobserved
 from services.runtime.engine.tables import Tables
@@ -201,7 +201,9 @@ class Engine(Generic[S]):
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await self.tables.loaded()
-                await self._open(numbers)
+                kept = [number for number in numbers if number in self._kept]
+                # Apart: what was kept goes on at once, and does not wait for what must be read.
+                await asyncio.gather(self._open(kept), self._open([one for one in numbers if one not in kept]))
         except TimeoutError as error:
             self.abort(f"partitions {numbers} could not be taken over within {OPEN_SECONDS:.0f} s", error)
         except Exception as error:  # noqa: BLE001  # a worker that cannot restore must not look alive
@@ -209,6 +211,8 @@ class Engine(Generic[S]):
         self._log.info("serving", partitions=sorted(self._lanes))
 
     async def _open(self, numbers: Sequence[int]) -> None:
+        if not numbers:
+            return
         begun, name, revocations = clock.elapsed(), self._processor.name, self._revocations
         writers = {number: self._writer(number) for number in numbers}
         opened: dict[int, Kept[S]] = {}
@@ -253,19 +257,7 @@ class Engine(Generic[S]):
             kept[number].partition.again(ends)
             opened[number] = kept[number]
             self._log.info("kept", partition=number, flush=kept[number].partition.meta.flush)
-        anew = [number for number in numbers if number not in same]
-        restored = (
-            await restore.restore(
-                self._settings,
-                self._changelog,
-                self._inputs,
-                anew,
-                self.restoring,
-                transactional=self.transactional,
-            )
-            if anew
-            else {}
-        )
+        restored = await self._read([number for number in numbers if number not in same])
         for number, (snapshot, meta) in restored.items():
             partition = Partition(
                 number, self._settings.partitions, self._processor, self.tables, self._metrics, acts=self._acts
@@ -284,6 +276,14 @@ class Engine(Generic[S]):
             snapshot.states, snapshot.dues = {}, {}
             self.restoring.pop(number, None)
             await asyncio.sleep(0)
+
+    async def _read(self, numbers: Sequence[int]) -> dict[int, tuple[restore.Snapshot, Meta]]:
+        if not numbers:
+            return {}
+        settings, changelog, inputs = self._settings, self._changelog, self._inputs
+        return await restore.restore(
+            settings, changelog, inputs, numbers, self.restoring, transactional=self.transactional
+        )
 
     async def _drop(self, writers: Iterable[Writer], opened: Mapping[int, Kept[S]]) -> None:
         self._kept |= opened

@@ -70,7 +70,7 @@ def app_for(settings: Settings, engine: Engine[Any], name: str) -> EngineApp:
         # Any value above 0 selects Faust's own assignor, which keeps equal partitions of all topics together.
         table_standby_replicas=1,
         broker_session_timeout=session,
-        broker_heartbeat_interval=session / 5,
+        broker_heartbeat_interval=session / 20,  # this is how the others learn of a dead one
         broker_rebalance_timeout=max(10.0, session),
         broker_max_poll_records=5000,
         consumer_auto_offset_reset="earliest",
