@@ -25,6 +25,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
 OPEN_SECONDS = 600.0
+WRITER_SECONDS = 60.0  # InitProducerId alone; aiokafka asks again for ever
 REOPEN_SECONDS = 120.0
 REVOKE_SECONDS = 5.0
 MEMBER_SECONDS = 5.0
@@ -218,7 +219,7 @@ class Engine(Generic[S]):
         opened: dict[int, Kept[S]] = {}
         try:
             # Before the restore: it ends the predecessor's open transactions, so the restore sees all there will be.
-            await asyncio.gather(*(writer.open() for writer in writers.values()))
+            await asyncio.gather(*(_begun(number, writer) for number, writer in writers.items()))
             await self._passing(Step.OPENED, numbers)
             await self._restore(numbers, opened)
             await self._passing(Step.RESTORED, numbers)
@@ -331,3 +332,14 @@ class Engine(Generic[S]):
         except Exception as error:  # noqa: BLE001  # not to know is not to be
             self._log.warning("membership unknown", error=repr(error))
             return False
+
+
+async def _begun(number: int, writer: Writer) -> None:
+    try:
+        async with asyncio.timeout(WRITER_SECONDS):
+            await writer.open()
+    except TimeoutError:
+        raise BrokerAway(
+            f"Kafka has not let partition {number} write for {WRITER_SECONDS:.0f} s: what its predecessor left open "
+            "is not ended yet, or the coordinator of transactions is not well"
+        ) from None

@@ -119,8 +119,8 @@ class BatchConsumer(driver.Consumer):
                     continue
                 await self._deliver(fetched or {}, before[0])
                 await asyncio.sleep(0)
-        except self.consumer_stopped_errors:
-            if not self.transport.app.should_stop:
+        except (*self.consumer_stopped_errors, asyncio.CancelledError):
+            if not self.transport.app.should_stop:  # told to stop before it served, Faust would call it a crash
                 raise
 
     async def _deliver(self, fetched: Mapping[Any, Sequence[Raw]], incarnation: int) -> None:

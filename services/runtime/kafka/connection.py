@@ -15,5 +15,11 @@ async def bounded(closing: Awaitable[None]) -> None:
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await closing
-    except (TimeoutError, KafkaError, OSError, AttributeError):
+    except (
+        TimeoutError,
+        KafkaError,
+        OSError,
+        AttributeError,
+        RuntimeError,
+    ):  # the last is uvloop's, of a dead transport
         return
