@@ -119,7 +119,10 @@ class BatchConsumer(driver.Consumer):
                     continue
                 await self._deliver(fetched or {}, before[0])
                 await asyncio.sleep(0)
-        except (*self.consumer_stopped_errors, asyncio.CancelledError):
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                raise
+        except asyncio.CancelledError:
             if not self.transport.app.should_stop:  # told to stop before it served, Faust would call it a crash
                 raise
 
