@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 # Files of tests in turn: most of a run waits for real processes. make test WORKERS= runs them one by one.
-WORKERS ?= --numprocesses 2 --dist loadfile
+WORKERS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 SEEDS ?= 50
 SEED_BASE ?= 1
 BIN := .venv/bin

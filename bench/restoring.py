@@ -33,8 +33,8 @@ BYTES_PER_ACCOUNT = 1_500
 OURS, STOCK = "steward", "stock Faust"
 
 NOTES = (
-    """Restore: the processor's own command from its assignment to serving: InitProducerId, changelog, states decoded,
-    due times armed; four partitions in one process. The changelog holds one state per account as the processor
+    """Restore: the processor's own command from its assignment to serving: InitProducerId, changelog, due times
+    armed; four partitions in one process. The changelog holds one state per account as the processor
     writes it (500 made by the processor, the others the same under other names) in transactions of 10,000 records
     that each begin with a meta; compacted, nothing superseded in it.""",
     """Memory: resident bytes of the process when it serves, after the collection that follows a restore; `per account`
@@ -113,7 +113,7 @@ def goals(found: Sequence[Restored]) -> list[Goal]:
     return wanted
 
 
-def _prepared(base: Settings, processor: str, accounts: int, made: Mapping[str, bytes]) -> Settings:
+def _prepared(base: Settings, processor: str, accounts: int, made: Mapping[str, states.Made]) -> Settings:
     """Topics and a policy under a prefix of its own."""
     assert made
     settings = base.model_copy(update={"prefix": f"{base.prefix}{processor}-{accounts}-", "partitions": PARTITIONS})
@@ -141,7 +141,7 @@ def _restored(
     return Restored(OURS, processor, accounts, records, seconds, round(calibration), round(size, 1), resident, empty)
 
 
-def _stock(base: Settings, processor: str, accounts: int, made: Mapping[str, bytes], folder: Path) -> Restored:
+def _stock(base: Settings, processor: str, accounts: int, made: Mapping[str, states.Made], folder: Path) -> Restored:
     settings = base.model_copy(update={"prefix": f"{base.prefix}{processor}-stock-", "partitions": PARTITIONS})
     size = asyncio.run(_write_stock(settings, states.copies(made, accounts)))
     calibration = calibrate()
@@ -161,7 +161,7 @@ def _stock(base: Settings, processor: str, accounts: int, made: Mapping[str, byt
     return Restored(STOCK, processor, accounts, accounts, seconds, round(calibration), each, resident, 0)
 
 
-async def _write_stock(settings: Settings, pairs: Iterator[tuple[bytes, bytes]]) -> int:
+async def _write_stock(settings: Settings, pairs: Iterator[tuple[bytes, states.Made]]) -> int:
     """The same states in a changelog as Faust writes it. Answers the bytes of keys and values."""
     compacted = {stock_restore.INPUT: {}, stock_restore.CHANGELOG: dict(names.CHANGELOG)}
     await kafka.ensure_topics(settings, compacted)
@@ -170,7 +170,7 @@ async def _write_stock(settings: Settings, pairs: Iterator[tuple[bytes, bytes]])
     await producer.start()
     try:
         futures = []
-        for key, value in pairs:
+        for key, (value, _) in pairs:
             write = Write(topic, kafka.partition_of(key, settings.partitions))
             futures.append(await producer.send(topic, value, key, partition=write.partition))
             size += len(key) + len(value)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.systems import ROOT
 from schemas import interactions, renewals
@@ -21,7 +21,8 @@ from services.health.processor import HealthProcessor
 from services.runtime import kafka
 from services.runtime.documents import load
 from services.runtime.engine import names
-from services.runtime.engine.partition import META, Meta
+from services.runtime.engine.partition import DUES, META, Meta
+from services.runtime.engine.store import pack
 from services.runtime.first_policy import first_version
 from services.runtime.kafka import Record, Transactions, Write
 from services.runtime.settings import Settings
@@ -44,16 +45,23 @@ def name_of(number: int) -> str:
     return f"acct-{number:08d}"
 
 
-def copies(made: Mapping[str, bytes], accounts: int) -> Iterator[tuple[bytes, bytes]]:
+class Made(NamedTuple):
+    """A state as the processor writes it, the version's byte in front, and its dues as the engine packs them."""
+
+    state: bytes
+    dues: bytes
+
+
+def copies(made: Mapping[str, Made], accounts: int) -> Iterator[tuple[bytes, Made]]:
     """Keys and states of so many accounts: each a made one with the other name in the place of its own."""
-    pairs = [(name.encode(), state) for name, state in made.items()]
-    for number, (own, state) in zip(range(accounts), cycle(pairs), strict=False):
+    pairs = [(name.encode(), one) for name, one in made.items()]
+    for number, (own, one) in zip(range(accounts), cycle(pairs), strict=False):
         key = name_of(number).encode()
-        yield key, state.replace(own, key)
+        yield key, one._replace(state=one.state.replace(own, key))
 
 
-def made(processor: str, now: datetime, count: int = MADE, policy: Path = POLICY) -> dict[str, bytes]:
-    """States as the processor writes them, by account, the version's byte in front."""
+def made(processor: str, now: datetime, count: int = MADE, policy: Path = POLICY) -> dict[str, Made]:
+    """What the processor makes of so many accounts, by account."""
     chance, context = random.Random(SEED), _context(now, policy)
     past = _handoff_past if processor == "handoff" else _health_past
     one: Processor[Any] = PROCESSORS[processor]()
@@ -62,11 +70,11 @@ def made(processor: str, now: datetime, count: int = MADE, policy: Path = POLICY
         name = name_of(number)
         facts = [Fact(topic, event, instant(event.time)) for topic, event in past(name, now, number, chance)]
         state = one.decide(name, one.empty(), facts, context).state
-        found[name] = bytes([one.version]) + one.encode(state)
+        found[name] = Made(bytes([one.version]) + one.encode(state), pack(one.dues(state)))
     return found
 
 
-async def write(settings: Settings, processor: str, states: Iterator[tuple[bytes, bytes]]) -> tuple[int, int]:
+async def write(settings: Settings, processor: str, states: Iterator[tuple[bytes, Made]]) -> tuple[int, int]:
     """Write a changelog as the engine does: transactions that begin with a meta. Answers records and their bytes."""
     changelog = settings.topic(names.changelog_of(processor))
     inputs = (*PROCESSORS[processor].inputs, CLOCK)
@@ -76,9 +84,9 @@ async def write(settings: Settings, processor: str, states: Iterator[tuple[bytes
     count, size, flush, pending = 0, 0, 0, 0
     lanes: list[list[Record]] = [[] for _ in range(settings.partitions)]
     try:
-        for key, value in states:
-            lanes[kafka.partition_of(key, settings.partitions)].append((key, value, []))
-            count, size, pending = count + 1, size + len(key) + len(value), pending + 1
+        for key, (state, dues) in states:
+            lanes[kafka.partition_of(key, settings.partitions)].append((key, state, [(DUES, dues)]))
+            count, size, pending = count + 1, size + len(key) + len(state) + len(dues), pending + 1
             if pending >= FLUSH:
                 flush, pending = flush + 1, 0
                 lanes = await _flushed(transactions, changelog, lanes, Meta(positions=positions, flush=flush))

@@ -23,7 +23,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("steward", deadline=None)  # how fast a machine is, is no property
 settings.load_profile("steward")
 
+WAITING = {"e2e", "fault", "integration", "kafka"}  # folders whose tests wait for processes most of their time
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with real processes first: one that began last would keep one worker busy while the others are idle."""
+    items.sort(key=lambda item: item.path.parent.name not in WAITING)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Stories of deliveries on simulated time: digests, attempts that fail, endpoints that are gone, limits."""
 
-from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from schemas import notices
@@ -164,7 +164,7 @@ def test_a_pause_begins_on_the_clock_that_ends_it(simulated: bool, wall: float, 
     office.courier_works()
     failed = office.inbox["ada"][0]
     late = failed.event.model_copy(update={"time": moment(minute(wall))})
-    office.inbox["ada"] = [replace(failed, event=late)]
+    office.inbox["ada"] = [msgspec.structs.replace(failed, event=late)]
     office.desk_reads("ada")
     assert [due.at for due in office.desk_processor.dues(office.desks["ada"])] == [minute(clock) + 900 * SECOND]
 

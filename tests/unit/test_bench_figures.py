@@ -19,6 +19,7 @@ from services.core.policy import Policies
 from services.core.processor import Context, Fact
 from services.handoff.app import read_policy
 from services.handoff.processor import HandoffProcessor
+from services.runtime.engine.store import pack
 from services.runtime.first_policy import first_version
 from tests.pipeline import ROOT
 
@@ -122,11 +123,12 @@ def test_copied_states_are_what_the_processor_reads_and_bear_their_own_names(pro
     few = made(processor, NOW, count=3)
     pairs = dict(copies(few, 7))
     assert [key.decode() for key in pairs] == [name_of(number) for number in range(7)]
-    for raw in pairs.values():
+    for raw, dues in pairs.values():
         state = one.decode(raw[1:], raw[0])
+        assert pack(one.dues(state)) == dues  # type: ignore[arg-type]  # as above
         assert bytes([one.version]) + one.encode(state) == raw  # type: ignore[arg-type]  # of its own kind
     names = {name_of(number).encode() for number in range(7)}
-    assert all([name for name in names if name in raw] == [key] for key, raw in pairs.items())
+    assert all([name for name in names if name in raw] == [key] for key, (raw, _) in pairs.items())
 
 
 def test_an_output_is_named_by_its_handoff_if_it_is_of_the_type_that_is_waited_for() -> None:

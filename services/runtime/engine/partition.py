@@ -199,7 +199,7 @@ class Partition(Generic[S]):
                 self._settle(topic, record, admitted)
         processor, context = self._processor, self._context
         for key, (facts, raws) in by_key.items():
-            state = self._state.get(key)
+            state = self._state.find(key)
             if state is None:
                 if stray := misplaced(key, self.number, self._count):
                     for record in raws:
@@ -231,7 +231,7 @@ class Partition(Generic[S]):
                 del self._state[key]
                 self._dirty[key] = ()
             self._timers.arm(key, ())
-        elif state is not self._state.get(key):
+        elif state is not self._state.find(key):
             self._state[key] = state
             self._dirty[key] = dues = self._processor.dues(state)
             self._timers.arm(key, dues)

@@ -48,6 +48,19 @@ class Store(MutableMapping[str, S], Generic[S]):
             told = packed.get(key.encode()) if raw[0] == version else None
             yield key, self._processor.dues(self._decoded(raw)) if told is None else _unpacked(told)
 
+    def find(self, key: str) -> S | None:
+        """The state, if there is one. As `get`, which costs a multiple."""
+        state = self._young.get(key)
+        if state is None:
+            state = self._old.pop(key, None)
+            if state is None:
+                raw = self._raw.get(key)
+                if raw is None:
+                    return None
+                state = self._decoded(raw)
+            self._young[key] = state
+        return state
+
     def peek(self, key: str) -> S | None:
         """The state, without keeping it decoded: for a look at every key."""
         state = self._young.get(key)
@@ -80,12 +93,9 @@ class Store(MutableMapping[str, S], Generic[S]):
     # -- a mapping -----------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str) -> S:
-        state = self._young.get(key)
+        state = self.find(key)
         if state is None:
-            state = self._old.pop(key, None)
-            if state is None:
-                state = self._decoded(self._raw[key])
-            self._young[key] = state
+            raise KeyError(key)
         return state
 
     def __setitem__(self, key: str, state: S) -> None:

@@ -8,6 +8,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from services.runtime.engine.raw import Raw
+from services.runtime.kafka.replaying import hand_out_bare
 from services.runtime.patience import hold_empty_fetches
 
 FETCH_WAIT_MS = 50
@@ -43,7 +44,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        hold_empty_fetches(self._ensure_consumer())
+        consumer = self._ensure_consumer()
+        hold_empty_fetches(consumer)
+        hand_out_bare(consumer)
 
     async def is_member(self, generation: int) -> bool:
         """Does the group still count this process as a member of this generation?"""

@@ -46,7 +46,7 @@ async def _replayed(
 ) -> dict[int, int]:
     """As `replay`; partitions that end where they begin are left out."""
     async with reader(settings) as consumer:
-        _bare(consumer)
+        hand_out_bare(consumer)
         assigned = [TopicPartition(settings.topic(str(topic)), number) for number in numbers]
         begins, ends = await begin(consumer, assigned)
         wanted = {one for one in assigned if begins[one] < ends[one]}
@@ -61,7 +61,7 @@ def _ignored(_number: int, _records: Sequence[Bare], _left: int) -> None:
     """Only counted."""
 
 
-def _bare(consumer: AIOKafkaConsumer) -> None:
+def hand_out_bare(consumer: AIOKafkaConsumer) -> None:
     """Have the records handed out as they stand in their batch: aiokafka's own take as long again to make."""
     fetcher: Any = consumer._fetcher  # noqa: SLF001  # aiokafka has no door to it
     ask = fetcher._proc_fetch_request  # noqa: SLF001
