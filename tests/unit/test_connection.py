@@ -1,6 +1,7 @@
 """Connections that do not begin, or do not end as they should."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from services.runtime.engine import engine as engine_module
 from services.runtime.engine.engine import _begun
 from services.runtime.kafka import BrokerAway
 from services.runtime.kafka import connection as connection_module
+from services.runtime.kafka import topics as topics_module
 from services.runtime.kafka.connection import bounded
 
 
@@ -41,6 +43,19 @@ async def test_however_a_connection_ends_it_ends_nothing_else(
 async def test_a_mistake_of_ours_is_no_end_of_a_connection() -> None:
     with pytest.raises(ZeroDivisionError):
         await bounded(Closing(ZeroDivisionError()).stop())
+
+
+async def test_a_topic_whose_partitions_are_not_known_yet_is_no_mistake_of_the_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Young:
+        async def describe_topics(self, names: Sequence[str]) -> list[dict[str, Any]]:
+            return [{"topic": name, "partitions": []} for name in names]
+
+    monkeypatch.setattr(topics_module, "CREATE_TRIES", 1)
+    young: Any = Young()
+    with pytest.raises(BrokerAway, match=r"Kafka knows no partitions of cs\.sources yet"):
+        await topics_module._described(young, ["cs.sources"])
 
 
 async def test_a_producer_that_may_not_begin_is_said_by_its_partition(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from schemas.topics import CLOCK
 from services.handoff.processor import HandoffProcessor
+from services.runtime.engine import flush as flush_module
 from services.runtime.engine.courier import Idle
 from services.runtime.engine.engine import Engine
 from services.runtime.engine.flush import Lane, Owner
@@ -147,4 +148,22 @@ async def test_what_was_fetched_before_a_partition_was_opened_anew_is_not_taken_
     assert lane.partition.meta.positions[CLOCK.name] == 0
     await engine.feed(2, CLOCK.name, 0, (), 7)
     assert lane.partition.meta.positions[CLOCK.name] == 7
+    await lane.abandon()
+
+
+async def test_a_flush_without_an_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mute(Broker):
+        async def commit(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(flush_module, "FLUSH_SECONDS", 0.01)
+    told = list[str]()
+    lane = a_lane(Mute(), told)
+    lane.partition.take(CLOCK, (), 7)
+    lane._begun_at -= 60
+    lane._wake.set()
+    async with asyncio.timeout(2):
+        await asyncio.wait([lane._task])
+    assert told == ["failed: the broker gave no answer for 0 s"]
+    assert not lane.ready
     await lane.abandon()
