@@ -42,7 +42,7 @@ def fill(bootstrap: str, topic: str, records: Iterable[Record], partition_of: Ca
         producer.poll(0)
     left = producer.flush(FLUSH_SECONDS)
     if refused or left:
-        raise KafkaException(refused[0] if refused else KafkaError(KafkaError._MSG_TIMED_OUT))  # noqa: SLF001
+        raise KafkaException(refused[0] if refused else KafkaError(KafkaError._MSG_TIMED_OUT))  # noqa: SLF001  # its public name
 
 
 def read(
@@ -74,7 +74,7 @@ def read(
                 if error is None:
                     offsets[message.partition()].append(message.offset())
                     take(message.key(), message.value())
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # as above
                     ended.add(message.partition())
                 else:
                     raise KafkaException(error)

@@ -79,7 +79,7 @@ def application(bootstrap: str, name: str, source: str, output: str, partitions:
     )
     opened = app.topic(source, key_type=bytes, key_serializer="raw", value_type=Opened)
     # The manual's way of skipping what is broken.
-    opened.on_value_decode_error = refuse  # type: ignore[assignment,method-assign]
+    opened.on_value_decode_error = refuse  # type: ignore[assignment,method-assign]  # a hook, declared a method
     tallied = app.topic(output, key_type=bytes, key_serializer="raw", value_type=Tallied, partitions=partitions)
     table = app.Table("tallies", partitions=partitions, key_type=bytes, value_type=Values, default=Values)
 

@@ -117,7 +117,7 @@ def differences(name: str, expected: Answer, found: Answer, shown: int = 3) -> l
     if not states and not told and expected.outputs == found.outputs:
         return []
     return [
-        f"{name}: {len(states):,} states differ, outputs of {len(told):,} accounts; "  # noqa: ISC004
+        f"{name}: {len(states):,} states differ, outputs of {len(told):,} accounts; "  # noqa: ISC004  # one sentence in two lines
         f"{found.outputs:,} outputs, not {expected.outputs:,}",
         *(
             f"  state of {key.decode()}: {found.states.get(key)}, not {expected.states.get(key)}"

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from schemas.topics import CLOCK
 from services.handoff.processor import HandoffProcessor
@@ -15,6 +17,7 @@ from services.runtime.engine.flush import Lane, Owner
 from services.runtime.engine.keep import Kept
 from services.runtime.engine.partition import Cut, Meta, Partition
 from services.runtime.engine.tables import Tables
+from services.runtime.engine.transport import LOOK_AGAIN_SECONDS, BatchConsumer
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 
@@ -167,3 +170,40 @@ async def test_a_flush_without_an_answer_says_so(monkeypatch: pytest.MonkeyPatch
     assert told == ["failed: the broker gave no answer for 0 s"]
     assert not lane.ready
     await lane.abandon()
+
+
+async def test_many_records_that_change_nothing_are_flushed_before_they_fill_the_partition() -> None:
+    broker = Broker()
+    lane = a_lane(broker, [])
+    lane.partition.take(CLOCK, (), 7)
+    lane.partition.pending = flush_module.EARLY
+    lane.touched()
+    async with asyncio.timeout(flush_module.RIDE_SECONDS / 2):
+        while not broker.flushes:  # noqa: ASYNC110  # the lane tells nobody
+            await asyncio.sleep(0.001)
+    assert lane.partition.pending == 0
+    await lane.abandon()
+
+
+async def test_a_full_partition_takes_no_more_and_stops_no_other() -> None:
+    engine = Engine(Settings(partitions=3), HandoffProcessor(), Metrics(), Idle())
+    lanes = [a_lane(Broker(), []), a_lane(Broker(), [])]
+    engine._lanes = dict(enumerate(lanes))
+    lanes[0].partition.pending = flush_module.FULL + 1
+    asked: list[Any] = []
+
+    async def getmany(wanted: Any, seconds: float) -> Any:
+        asked.append((wanted, seconds))
+        return {}
+
+    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+    consumer.app, consumer._thread = SimpleNamespace(engine=engine), SimpleNamespace(getmany=getmany)
+    every = {TP("facts", number) for number in range(3)}
+    await consumer._getmany(every, 1.0)
+    lanes[0].partition.pending = 0
+    await consumer._getmany({TP("facts", 0), TP("facts", 1)}, 1.0)
+    lanes[1].ready = False
+    await consumer._getmany({TP("facts", 1)}, 1.0)
+    assert asked == [({TP("facts", 1)}, LOOK_AGAIN_SECONDS), ({TP("facts", 0), TP("facts", 1)}, 1.0)]
+    for lane in lanes:
+        await lane.abandon()

@@ -78,10 +78,14 @@ class Lane(Generic[S]):
 
     def touched(self) -> None:
         """The partition took something in."""
-        if self.partition.changed or self.partition.overdue:
-            self._wake.set()
-        if self.partition.pending >= EARLY:
+        if self._has_many:
             self._early.set()
+        if self.partition.changed or self.partition.overdue or self._has_many:
+            self._wake.set()
+
+    @property
+    def _has_many(self) -> bool:
+        return self.partition.pending >= EARLY
 
     async def close(self) -> Kept[S] | None:
         """One last flush, bounded; then the task ends and the producer is closed.
@@ -165,7 +169,9 @@ class Lane(Generic[S]):
             while self.partition.overdue and not self.partition.changed and self.ready:
                 self.partition.fire()
                 await asyncio.sleep(0)
-            if self.partition.changed or (self.partition.moved and (ride <= 0 or not self.ready)):
+            # Records in their thousands that change nothing must not fill the partition until the ride is over.
+            is_due = ride <= 0 or not self.ready or self._has_many
+            if self.partition.changed or (self.partition.moved and is_due):
                 break
             if ride <= 0:
                 self._begun_at = clock.elapsed()
