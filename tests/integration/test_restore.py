@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from schemas.topics import CLOCK, OWNERSHIP
 from services.runtime import kafka, log
 from services.runtime.embedded.server import Server
 from services.runtime.engine import restore
+from services.runtime.engine.keep import Kept, unchanged
 from services.runtime.engine.partition import META, META_VERSION, Meta
 from services.runtime.engine.restore import ChangelogError, Snapshot
 from services.runtime.kafka import readers
@@ -304,3 +306,42 @@ async def test_progress_is_told_in_the_log(settings: Settings, monkeypatch: pyte
     told = [line["remaining"].get(0, 0) for line in lines]
     assert told == sorted(told, reverse=True)
     assert lines[-1]["records"] == MANY
+
+
+# --- what is kept over a rebalance --------------------------------------------------------------------------------
+
+
+def held(flush: int, offset: int | None) -> Kept[Any]:
+    partition: Any = SimpleNamespace(meta=Meta({OWNERSHIP.name: 0}, flush=flush))
+    return Kept(partition, offset)
+
+
+async def kept(settings: Settings, **held_by_number: Kept[Any]) -> dict[int, dict[str, int]]:
+    return await unchanged(settings, STATE, INPUTS, {int(name[1:]): one for name, one in held_by_number.items()})
+
+
+async def test_a_partition_is_kept_while_the_changelog_ends_with_its_flush(settings: Settings) -> None:
+    await flush(settings, [meta(7), put("a", "1")])
+    async with kafka.Publisher(settings) as publisher:
+        await publisher.deliver([(OWNERSHIP, str(number), b"{}", ()) for number in range(60)], 10)
+    async with kafka.offsets(settings) as offsets:
+        end = (await offsets.ends([OWNERSHIP]))[OWNERSHIP.name][0]
+    assert end > 0
+    assert await kept(settings, p0=held(7, 0)) == {0: {OWNERSHIP.name: end, CLOCK.name: 0}}
+
+
+async def test_a_flush_of_somebody_else_ends_it_though_no_position_moved(settings: Settings) -> None:
+    await flush(settings, [meta(7), put("a", "1")], [meta(8), put("a", "2")])
+    assert await kept(settings, p0=held(7, 0)) == {}
+
+
+async def test_each_partition_is_judged_by_its_own_changelog(settings: Settings) -> None:
+    await flush(settings, [meta(7)], [meta(8)])
+    await flush(settings, [meta(7)], number=1)
+    assert await kept(settings, p0=held(7, 0), p1=held(7, 0)) == {1: {OWNERSHIP.name: 0, CLOCK.name: 0}}
+
+
+@pytest.mark.parametrize("offset", [None, 900], ids=["never flushed", "not what this changelog holds"])
+async def test_what_the_changelog_cannot_prove_is_not_kept(settings: Settings, offset: int | None) -> None:
+    await flush(settings, [meta(7)])
+    assert await kept(settings, p0=held(7, offset)) == {}
