@@ -11,15 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from services.core.instants import instant
 from services.runtime.embedded.ports import pick_port
+from services.runtime.engine.partition import DUES
 
 ROOT = Path(__file__).parents[1]
 PARTITIONS = 4
@@ -183,6 +186,7 @@ class Pipeline:
         """Wait until a run's end (if named) has taken effect everywhere and nothing new is published."""
         if run is not None:
             wait_until(lambda: self._closed(run), f"every partition knows that {run} is closed", seconds)
+            wait_until(lambda: not self._overdue(), "every state has been asked about what is past", seconds)
         seen, since = -1, time.monotonic()
         deadline = since + seconds
         while time.monotonic() < deadline:
@@ -201,6 +205,17 @@ class Pipeline:
             if record.key == "\x00meta"
         }
         return len(metas) == self.partitions and all(run in meta["closed"] for meta in metas.values())
+
+    def _overdue(self) -> list[str]:
+        """Keys of the handoff processor with a due time in the past that no live source can hold back."""
+        now = instant(datetime.now(UTC))
+        states = {record.key: record.headers.get(DUES, "") for record in self.records("steward-handoff-state")}
+        packed = {key: dues.encode(errors="surrogateescape") for key, dues in states.items() if dues}
+        return [
+            key
+            for key, dues in packed.items()
+            if any(at <= now and not isinstance(wait, list) for at, wait in msgspec.msgpack.decode(dues))
+        ]
 
     def stop(self) -> None:
         for process in reversed(self.processes):
@@ -292,7 +307,7 @@ def _written(record: Any) -> Written:
         event = parsed if isinstance(parsed, dict) else {}
     except ValueError:  # a changelog's state is not JSON, nor is every dead letter
         event = {}
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    headers = {name: value.decode(errors="surrogateescape") for name, value in record.headers}
     key = (record.key or b"").decode(errors="replace")
     return Written(record.topic, record.partition, record.offset, key, event, headers)
 
