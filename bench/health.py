@@ -39,7 +39,7 @@ from services.health.app import count, read_policy
 from services.health.model import Account
 from services.health.processor import HealthProcessor
 from services.health.score import Judge
-from services.runtime.engine import admission
+from services.runtime.engine import admission, partition
 from services.runtime.engine.counted import Counted
 from services.runtime.engine.partition import Meta, Partition
 from services.runtime.engine.tables import Tables
@@ -77,7 +77,7 @@ PARTS: Sequence[tuple[str, object, str]] = (
     ("say scores, changes", message, "scored"),
     ("say scores, changes", message, "changed"),
     ("say scores, changes", message, "closed"),
-    ("encode outputs", codec, "encode"),
+    ("encode outputs", partition, "encode"),
     ("encode states", States, "encode"),
 )
 REST = "engine and others"

@@ -14,8 +14,8 @@ DIGITS = frozenset("1234")
 # Maps of files and webhooks give text; a number of one digit cannot be misread.
 Severity = Annotated[
     int,
+    Field(ge=1, le=4, description="1 is the worst."),  # before the function, or they would be functions themselves
     BeforeValidator(lambda value: int(value) if isinstance(value, str) and value in DIGITS else value),
-    Field(ge=1, le=4, description="1 is the worst."),
 ]
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -20,7 +20,7 @@ from urllib.request import urlopen
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from services.core.instants import instant
+from services.runtime import clock
 from services.runtime.embedded.ports import pick_port
 from services.runtime.engine.partition import DUES
 
@@ -208,7 +208,7 @@ class Pipeline:
 
     def _overdue(self) -> list[str]:
         """Keys of the handoff processor with a due time in the past that no live source can hold back."""
-        now = instant(datetime.now(UTC))
+        now = clock.now()
         states = {record.key: record.headers.get(DUES, "") for record in self.records("steward-handoff-state")}
         packed = {key: dues.encode(errors="surrogateescape") for key, dues in states.items() if dues}
         return [

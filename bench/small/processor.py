@@ -9,7 +9,7 @@ from pydantic import Field
 from schemas.envelope import Data, Event
 from schemas.interactions import TicketOpened
 from schemas.topics import INTERACTIONS, Kept, Topic
-from services.core.moulds import made
+from services.core.moulds import mould
 from services.core.outcome import Drop, Reason
 from services.core.processor import Context, Decision, Due, Effect, Fact, Output
 from services.core.states import States
@@ -31,6 +31,9 @@ class AccountTallied(Event):
 
     type: Literal["bench.account.tallied.v1"] = "bench.account.tallied.v1"
     data: Values
+
+
+_values, _tallied = mould(Values), mould(AccountTallied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,8 @@ class TallyProcessor:
                 continue
             ticket = event.data
             count, total, worst, last = count + 1, total + ticket.severity, min(worst, ticket.severity), ticket.ticket
-            values = made(Values, count=count, total=total, worst=worst, last=last)
-            told = made(
-                AccountTallied, id=event.id, source="bench", subject=key, time=event.time, partitionkey=key, data=values
-            )
+            values = _values(count=count, total=total, worst=worst, last=last)
+            told = _tallied(id=event.id, source="bench", subject=key, time=event.time, partitionkey=key, data=values)
             outputs.append(Output(self.output, told))
         return Decision(Tally(count, total, worst, last) if outputs else state, outputs, fates)
 

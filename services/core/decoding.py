@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec.structs import asdict
 from pydantic import BaseModel, WrapValidator
 
 from schemas import codec
@@ -51,7 +52,7 @@ class _Unsure(Exception):
 
 
 def decode(topic: Topic, value: bytes) -> Event:
-    """What `schemas.codec.decode` gives, equal in all that can be seen of it. Raises what that raises."""
+    """What `schemas.codec.decode` gives, equal but for `model_fields_set`. Raises what that raises."""
     event = decode_plain(topic, value)
     return codec.decode(topic, value) if event is None else event
 
@@ -200,18 +201,31 @@ def _model(schema: Schema, stated: Collection[str] = ()) -> Shape:
     if schema["custom_init"] or schema["root_model"] or inner["type"] != "model-fields":
         raise _Unfit
     _only(inner, "computed_fields", "fields", "model_name")
-    forms, late = dict[str, Any](), list[tuple[str, Finish]]()
+    forms, late = list[tuple[str, Any, Any]](), list[tuple[str, Finish]]()
     for name, field in inner["fields"].items():
         _only(field, "schema")
-        rule, is_needed = field["schema"], True
+        rule, default = field["schema"], msgspec.NODEFAULT
         if rule["type"] == "default":
             _only(rule, "schema", "default", "default_factory", "default_factory_takes_data")
-            rule, is_needed = rule["schema"], name in stated
+            if name not in stated:
+                default = _default(rule)
+            rule = rule["schema"]
         shape, finish = _shape(rule)
-        forms[name] = Required[shape] if is_needed else NotRequired[shape]
+        forms.append((name, shape, default))
         if finish is not None:
             late.append((name, finish))
-    return TypedDict(schema["cls"].__name__, forms), _made(schema["cls"], late)  # type: ignore[operator]
+    read = msgspec.defstruct(schema["cls"].__name__, forms, kw_only=True, gc=False)
+    return read, _made(schema["cls"], late)
+
+
+def _default(rule: Schema) -> Any:  # noqa: ANN401  # what msgspec understands as a default
+    if "default_factory" in rule:
+        if rule.get("default_factory_takes_data"):
+            raise _Unfit
+        return msgspec.field(default_factory=rule["default_factory"])
+    if isinstance(rule["default"], BaseModel):  # it is finished already
+        raise _Unfit
+    return rule["default"]
 
 
 # ---------------------------------------------------------------- what comes after reading
@@ -220,9 +234,10 @@ def _model(schema: Schema, stated: Collection[str] = ()) -> Shape:
 def _made(kind: type[BaseModel], late: Sequence[tuple[str, Finish]]) -> Finish:
     fill: Finish = caster(kind)
 
-    def make(found: dict[str, Any]) -> Any:  # noqa: ANN401  # a model of this kind
+    def make(read: msgspec.Struct) -> Any:  # noqa: ANN401  # a model of this kind
+        found = asdict(read)
         for name, finish in late:
-            value = found.get(name)
+            value = found[name]
             if value is not None:
                 found[name] = finish(value)
         return fill(found)

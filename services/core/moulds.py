@@ -1,13 +1,18 @@
 """Events made without being validated, where their maker proves what validation would find.
 
-Nobody can tell them from others: not by equality, hash or the fields that were set, nor by what stands in a record.
+`caster` makes what was read: nobody can tell it from a model that was validated, by equality, hash or what stands in a
+record, though all its fields count as set. `mould` makes what will only be written.
 """
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+import msgspec
 from pydantic import BaseModel
+
+from schemas import codec
+from schemas.envelope import Event
 
 M = TypeVar("M", bound=BaseModel)
 P = ParamSpec("P")
@@ -20,47 +25,65 @@ _set_extra: Callable[[BaseModel, None], None] = vars(BaseModel)["__pydantic_extr
 _set_private: Callable[[BaseModel, None], None] = vars(BaseModel)["__pydantic_private__"].__set__
 
 
-@cache
-def caster(kind: type[M]) -> Callable[[Mapping[str, Any]], M]:
-    """A function that makes models of this kind from fields by name, every required one among them. It takes the
-    values as they are.
+def caster(kind: type[M]) -> Callable[[dict[str, Any]], M]:
+    """A function that makes models of this kind from a dict of all fields in their order. It keeps the dict, and takes
+    the values as they are.
 
     TypeError for kinds that keep more than their fields.
     """
+    _known_by_fields(kind)
+    every = set(kind.model_fields)
+
+    def cast(values: dict[str, Any]) -> M:
+        model = _new(kind)
+        _set_values(model, values)
+        _set_given(model, every)
+        _set_extra(model, None)
+        _set_private(model, None)
+        return model
+
+    return cast
+
+
+class Cast(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """What a mould makes: the fields of its kind, which cannot be changed, and nothing else of a model."""
+
+
+_write = msgspec.json.Encoder().encode
+
+
+def mould(kind: Callable[P, M]) -> Callable[P, M]:
+    """What makes outputs of this kind, at a fraction of what a model costs to build and to encode.
+
+    For the type checker it is the constructor of the kind. What it makes has the same fields and the same record, by
+    `encode`, but is no model: to be told it has to be written and read. The types of its maker prove what validation
+    would find; tests send every output of every processor through the codec.
+
+    TypeError for what is no class of models or keeps more than its fields, ValueError for a default that is to be made
+    anew for each.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        raise TypeError(f"{kind!r} is no kind of models; give its class")
+    _known_by_fields(kind)
+    fields, given = list[Any](), dict[str, Any]()
+    for name, one in kind.model_fields.items():
+        if one.default_factory is not None:
+            raise ValueError(f"{kind.__name__}.{name} is made anew for each model; build it by its constructor")
+        if one.is_required() or one.default is not None:
+            fields.append((name, Any))
+        else:
+            fields.append((name, Any, None))  # as the default of the struct it is left out of the record
+        if not one.is_required() and one.default is not None:
+            given[name] = one.default
+    made: Any = msgspec.defstruct(kind.__name__, fields, bases=(Cast,), frozen=True, kw_only=True, gc=False)
+    return partial(made, **given) if given else made
+
+
+def encode(event: Event) -> bytes:
+    """The record's value: what `schemas.codec.encode` gives, for events out of moulds, too."""
+    return _write(event) if isinstance(event, Cast) else codec.encode(event)
+
+
+def _known_by_fields(kind: type[BaseModel]) -> None:
     if kind.__private_attributes__ or kind.model_config.get("extra") == "allow":
         raise TypeError(f"{kind.__name__} keeps more than its fields; build it by its constructor")
-    fields = kind.model_fields
-    # In their order, because records are written in it.
-    defaults = {name: None if one.is_required() else one.default for name, one in fields.items()}
-    made_anew = [name for name, one in fields.items() if one.default_factory is not None]
-
-    def fill(values: Mapping[str, Any]) -> M:
-        filled = {**defaults, **values}
-        if made_anew:
-            for name in made_anew:
-                if name not in values:
-                    filled[name] = fields[name].get_default(call_default_factory=True)
-        made = _new(kind)
-        _set_values(made, filled)
-        _set_given(made, set(values))
-        _set_extra(made, None)
-        _set_private(made, None)
-        return made
-
-    return fill
-
-
-_fillers: dict[object, Callable[[Mapping[str, Any]], Any]] = {}
-
-
-def made(kind: Callable[P, M], *_: P.args, **fields: P.kwargs) -> M:
-    """A model of ours; `kind` is its class, and the types of its maker prove what validation would find.
-
-    Tests send every output of every processor through the codec.
-    """
-    fill = _fillers.get(kind)
-    if fill is None:
-        assert isinstance(kind, type)  # noqa: S101  # a class of models, known here by how it is built
-        fill = _fillers[kind] = caster(kind)
-    model: M = fill(fields)
-    return model

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from schemas import health as out
 from services.core.instants import DAY, Instant, instant, moment
-from services.core.moulds import made
+from services.core.moulds import mould
 from services.health import bands, signals
 from services.health.model import Mention, Standing, Told
 from services.health.policy import Place, is_measured
@@ -22,6 +22,18 @@ SOURCE = "steward/health"
 EVIDENCE_KEPT = 8
 SOURCES_NAMED = 2  # their names may be as long as a line has room for
 DELTAS_TOLD = 3  # in a reason; all of them stand beside it
+
+_Cap = mould(out.Cap)
+_Change = mould(out.Change)
+_Closing = mould(out.Closing)
+_Contribution = mould(out.Contribution)
+_Delta = mould(out.Delta)
+_Evidence = mould(out.Evidence)
+_HealthChanged = mould(out.HealthChanged)
+_HealthClosed = mould(out.HealthClosed)
+_HealthScored = mould(out.HealthScored)
+_Outlook = mould(out.Outlook)
+_Scored = mould(out.Scored)
 
 
 class About(Struct, frozen=True):
@@ -51,8 +63,7 @@ def scored(
     rules, at = about.judge.rules, verdict.at
     lines = tuple([_contribution(about, line, at) for line in verdict.sum.lines])
     ages = [line.at for line in lines if line.at is not None]
-    data = made(
-        out.Scored,
+    data = _Scored(
         score=verdict.score,
         raw=verdict.sum.raw,
         prior=round(rules.prior * 1_000),
@@ -64,8 +75,7 @@ def scored(
         contributions=lines,
         caps=tuple(
             [
-                made(
-                    out.Cap,
+                _Cap(
                     code=cap.code,
                     limit=cap.limit,
                     since=_moment(cap.since if cap.since is not None else at),
@@ -80,13 +90,13 @@ def scored(
         trend=signals.trend(about.judge.known, rules, at),
         as_of=_moment(at),
         oldest_input=min(ages, default=None),
-        outlook=None if outlook is None else made(out.Outlook, band=outlook[0], at=_moment(outlook[1])),
+        outlook=None if outlook is None else _Outlook(band=outlook[0], at=_moment(outlook[1])),
         policy=rules.version,
     )
     came = [part for mention in causes for part in (mention.source, mention.id)]
     told = (str(at), str(verdict.sum.raw), str(rules.version), str(data.trend), *about.judge.silent, *came)
     name = _hash(about.account, "scored", *told)
-    return made(out.HealthScored, **_envelope(about, name, at), data=data)
+    return _HealthScored(**_envelope(about, name, at), data=data)
 
 
 def _contribution(about: About, line: Line, at: Instant) -> out.Contribution:
@@ -97,8 +107,7 @@ def _contribution(about: About, line: Line, at: Instant) -> out.Contribution:
     if reading is not None and not found and line.trust == 1.0:
         return _without_facts(place, reading, line.points, None)
     value, score = reading or (None, None)
-    return made(
-        out.Contribution,
+    return _Contribution(
         signal=place.signal,
         group=place.group,
         weight=place.weight,
@@ -115,8 +124,7 @@ def _contribution(about: About, line: Line, at: Instant) -> out.Contribution:
 @lru_cache(maxsize=1_024)  # the same of most accounts, as of handoffs where none is late
 def _without_facts(place: Place, reading: Reading | None, points: int, missing: str | None) -> out.Contribution:
     value, score = reading or (None, None)
-    return made(
-        out.Contribution,
+    return _Contribution(
         signal=place.signal,
         group=place.group,
         weight=place.weight,
@@ -134,7 +142,7 @@ def _evidence(mentions: Sequence[Mention]) -> tuple[out.Evidence, ...]:
 
 @lru_cache(maxsize=4_096)  # one fact stands behind several signals, and behind the next score as well
 def _fact(mention: Mention) -> out.Evidence:
-    return made(out.Evidence, source=mention.source, id=mention.id, at=_moment(mention.at))
+    return _Evidence(source=mention.source, id=mention.id, at=_moment(mention.at))
 
 
 def _why_missing(about: About, line: Line) -> str:
@@ -212,8 +220,7 @@ def changed(
     deltas = _deltas(told, points)
     effect = verdict.score - verdict.sum.raw
     now = Told(1 if told is None else told.n + 1, verdict.score, effect, points)
-    data = made(
-        out.Change,
+    data = _Change(
         n=now.n,
         before=before.band if before else None,
         after=standing.band,
@@ -222,7 +229,7 @@ def changed(
         cause=shift.cause,
         reason=_reason(about, verdict, before, shift, deltas),
         evidence=_evidence(shift.evidence),
-        deltas=tuple(made(out.Delta, signal=signal, points=points) for signal, points in deltas),
+        deltas=tuple(_Delta(signal=signal, points=points) for signal, points in deltas),
         cap_effect_before=told.cap_effect if told else None,
         cap_effect=effect,
         caps_began=tuple(shift.began),
@@ -230,7 +237,7 @@ def changed(
         policy=about.judge.rules.version,
     )
     name = _hash(about.account, "changed", str(now.n))
-    return made(out.HealthChanged, **_envelope(about, name, verdict.at), data=data), now
+    return _HealthChanged(**_envelope(about, name, verdict.at), data=data), now
 
 
 def points_of(verdict: Verdict) -> dict[str, int]:
@@ -280,8 +287,7 @@ def _after(moved: str) -> str:
 def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClosed:
     """The score at the end of the local day that ends at the verdict's instant."""
     day = _local(verdict.at - 1, about.judge.rules.zone).date().isoformat()
-    data = made(
-        out.Closing,
+    data = _Closing(
         day=day,
         score=verdict.score,
         band=standing.band,
@@ -290,7 +296,7 @@ def closed(about: About, verdict: Verdict, standing: Standing) -> out.HealthClos
         policy=about.judge.rules.version,
     )
     name = _hash(about.account, "closed", str(verdict.at))
-    return made(out.HealthClosed, **_envelope(about, name, verdict.at), data=data)
+    return _HealthClosed(**_envelope(about, name, verdict.at), data=data)
 
 
 def _local(at: Instant, zone: ZoneInfo) -> datetime:

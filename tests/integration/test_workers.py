@@ -47,7 +47,7 @@ Start = Callable[[str], Process]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a parent of two workers that need no broker; answers it once both have left their number, or it has ended."""
+    """Starts a parent of two workers that need no broker; answers it when both left their number or it ended."""
     script, log = tmp_path / "several.py", tmp_path / "log"
     script.write_text(SCRIPT)
     (tmp_path / "pids").mkdir()

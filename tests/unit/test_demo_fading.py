@@ -23,6 +23,7 @@ from services.demo.fading import Tale
 from services.handoff.app import read_policy
 from services.health.processor import HealthProcessor
 from tests.builders import policies
+from tests.outputs import events_of
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "acc_1"
@@ -73,7 +74,7 @@ def as_the_product_has_it(policy: Policy, agreed: Agreement, tale: Tale) -> list
         assert decision.state is not None
         decision = processor.due(ACCOUNT, decision.state, Context(at=at, safe=at, policies=known))
         found += decision.outputs
-    return [output.event for output in found if isinstance(output.event, HealthChanged)]
+    return [event for event in events_of(found) if isinstance(event, HealthChanged)]
 
 
 def assert_is_told(policy: Policy) -> Tale | None:

@@ -12,6 +12,7 @@ from schemas import codec
 from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import CLOCK, Topic, dead_letters
 from services.core.instants import SECOND, Instant, instant, moment
+from services.core.moulds import encode
 from services.core.outcome import DeadLetter, Drop
 from services.core.policy import Policies, PolicyMissing
 from services.core.processor import NEVER, Context, Decision, Due, Effect, Fact, Processor, S, Wait
@@ -240,7 +241,7 @@ class Partition(Generic[S]):
             to = event.partitionkey.encode()
             # What stays under its key stays in its partition, also where an older producer put the key.
             number = self.number if event.partitionkey == key else partition_of(to, self._count)
-            self._outputs.setdefault((output.topic.name, number), []).append((to, codec.encode(event), []))
+            self._outputs.setdefault((output.topic.name, number), []).append((to, encode(event), []))
 
     # -- time ----------------------------------------------------------------------------------------------------
 
