@@ -39,7 +39,7 @@ from services.health.app import count, read_policy
 from services.health.model import Account
 from services.health.processor import HealthProcessor
 from services.health.score import Judge
-from services.runtime.engine import admission, partition
+from services.runtime.engine import partition
 from services.runtime.engine.counted import Counted
 from services.runtime.engine.partition import Meta, Partition
 from services.runtime.engine.tables import Tables
@@ -67,7 +67,7 @@ SHOWN = 18
 
 # What the step is made of. A part does not count what it asks of another.
 PARTS: Sequence[tuple[str, object, str]] = (
-    ("decode facts", admission, "decode"),
+    ("decode facts", partition, "admit"),
     ("take facts in", facts, "take"),
     ("judge", Judge, "__init__"),
     ("judge", Judge, "at"),

@@ -51,46 +51,56 @@ class _Unsure(Exception):
     """The record may or may not be right, or is read in another way."""
 
 
-def decode(topic: Topic, value: bytes) -> Event:
-    """What `schemas.codec.decode` gives, equal but for `model_fields_set`. Raises what that raises."""
-    event = decode_plain(topic, value)
-    return codec.decode(topic, value) if event is None else event
+@cache
+def decoder(topic: Topic) -> Callable[[bytes], Event]:
+    """What decodes records of a topic. It gives what `schemas.codec.decode` gives, equal but for `model_fields_set`; it
+    raises what that raises.
+    """
+    plain = plain_decoder(topic)
 
+    def decode(value: bytes) -> Event:
+        event = plain(value)
+        return codec.decode(topic, value) if event is None else event
 
-def decode_plain(topic: Topic, value: bytes) -> Event | None:
-    """The event in a record that is plain; None where only the codec can say."""
-    # The first type that stands in the record: if it is not the event's own, its reader will not take it.
-    found = _type_in(value)
-    read = found and _readers(topic.types).get(found[1])
-    if read is None or BACKSLASH in value or _is_rounded(value):
-        return None
-    size = len(value)
-    if size > SHORT and (size > LONGEST or value.count(b"[") + value.count(b"{") > DEEPEST):
-        return None
-    try:
-        if not value.isascii():
-            value.decode()  # msgspec does not look into what it skips
-        return read(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, _Unsure):
-        return None
+    return decode
 
 
 @cache
-def _readers(types: tuple[type[Event], ...]) -> dict[bytes, Callable[[bytes], Event]]:
-    found = {kind.name().encode(): _reader(kind) for kind in types}
-    return {name: read for name, read in found.items() if read is not None}
+def plain_decoder(topic: Topic) -> Callable[[bytes], Event | None]:
+    """What gives the events in plain records of a topic, and None where only the codec can say."""
+    found = {kind.name().encode(): _reader(kind) for kind in topic.types}
+    readers = {name: one for name, one in found.items() if one is not None}
+
+    def decode(value: bytes) -> Event | None:
+        # The first type that stands in the record: if it is not the event's own, its reader will not take it.
+        told = _type_in(value)
+        reader = told and readers.get(told[1])
+        if not reader or BACKSLASH in value or _is_rounded(value):
+            return None
+        size = len(value)
+        if size > SHORT and (size > LONGEST or value.count(b"[") + value.count(b"{") > DEEPEST):
+            return None
+        read, finish = reader
+        try:
+            if not value.isascii():
+                value.decode()  # msgspec does not look into what it skips
+            event: Event = finish(read(value))
+        except (msgspec.MsgspecError, UnicodeDecodeError, _Unsure):
+            return None
+        return event
+
+    return decode
 
 
 @cache
-def _reader(kind: type[Event]) -> Callable[[bytes], Event] | None:
-    """What reads records of this type; None where its schema is not understood."""
+def _reader(kind: type[Event]) -> tuple[Callable[[bytes], Any], Finish] | None:
+    """What reads records of this type, and what makes an event of it; None where its schema is not understood."""
     try:
         shape, finish = _model(kind.__pydantic_core_schema__, codec.STATED)
     except _Unfit:
         return None
     assert finish is not None  # noqa: S101  # a model is always made
-    read = msgspec.json.Decoder(shape).decode
-    return lambda value: finish(read(value))
+    return msgspec.json.Decoder(shape).decode, finish
 
 
 # ---------------------------------------------------------------- schemas

@@ -15,7 +15,7 @@ from schemas.envelope import Data, Event
 from schemas.policies import PolicyPublished
 from schemas.topics import INTERACTIONS, OWNERSHIP, Kept, Topic
 from services.core import decoding
-from services.core.decoding import decode, decode_plain
+from services.core.decoding import decoder, plain_decoder
 from tests.schemas.golden import ALL, PLACES, Golden, each_golden, each_kind, golden
 from tests.schemas.strategies import events, json_values
 
@@ -26,6 +26,10 @@ unhurried = settings(deadline=None, max_examples=50, suppress_health_check=[Heal
 thorough = settings(unhurried, max_examples=400)
 OPENED = golden("steward.handoff.opened.v1", "full").json
 Read = Callable[[Topic, bytes], Event]
+
+
+def decode(topic: Topic, value: bytes) -> Event:
+    return decoder(topic)(value)
 
 
 def outcome(read: Read, topic: Topic, value: bytes) -> Event | tuple[type[Exception], str]:
@@ -84,7 +88,7 @@ def agree(topic: Topic, value: bytes) -> bool:
         assert_same(found, expected)
     else:
         assert found == expected
-    plain = decode_plain(topic, value)
+    plain = plain_decoder(topic)(value)
     if plain is not None:
         assert isinstance(expected, Event)
         assert_same(plain, expected)

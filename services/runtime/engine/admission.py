@@ -1,10 +1,11 @@
 """Which records of a topic are facts for a processor, and how a record that is none is kept."""
 
+from collections.abc import Callable
 from hashlib import sha256
 
 from schemas import codec
+from schemas.envelope import Event
 from schemas.topics import Topic
-from services.core.decoding import decode
 from services.core.instants import MINUTE, instant
 from services.core.outcome import DeadLetter, Drop, Reason
 from services.core.processor import Fact
@@ -17,13 +18,13 @@ LETTER_BYTES = 800_000  # of key and value; with the headers a dead letter must 
 EMPTY = Drop(Reason.EMPTY)
 
 
-def admit(topic: Topic, record: Raw) -> Fact | Drop | DeadLetter:
-    """The fact in a record, or why it is none."""
+def admit(topic: Topic, record: Raw, decode: Callable[[bytes], Event]) -> Fact | Drop | DeadLetter:
+    """The fact in a record, or why it is none. `decode`: what reads records of the topic."""
     key, value = record.key, record.value
     if value is None:
         return EMPTY
     try:
-        event = decode(topic, value)
+        event = decode(value)
     except codec.UnknownType as error:
         return DeadLetter(Reason.UNKNOWN_TYPE, str(error))
     except codec.SchemaError as error:

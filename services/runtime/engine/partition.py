@@ -11,6 +11,7 @@ from typing import Generic
 from schemas import codec
 from schemas.clock import ClockAdvanced, Mark
 from schemas.topics import CLOCK, Topic, dead_letters
+from services.core.decoding import decoder
 from services.core.instants import SECOND, Instant, instant, moment
 from services.core.moulds import encode
 from services.core.outcome import DeadLetter, Drop
@@ -187,8 +188,9 @@ class Partition(Generic[S]):
 
     def _reduce(self, topic: Topic, records: Sequence[Raw]) -> None:
         by_key: dict[str, tuple[list[Fact], list[Raw]]] = {}
+        decode = decoder(topic)
         for record in records:
-            admitted = admit(topic, record)
+            admitted = admit(topic, record, decode)
             if isinstance(admitted, Fact):
                 key = admitted.event.partitionkey
                 if key not in by_key:
