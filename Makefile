@@ -50,7 +50,7 @@ bench: $(RUNTIME)  ## measure the handoff and the health step; ARGS=latency meas
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench $(ARGS))
 
 bench-throughput: $(RUNTIME) $(BENCH)  ## the engine beside Kafka Streams, confluent-kafka and stock Faust
-	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench throughput $(ARGS))
+	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench throughput --json bench/results/throughput.json $(ARGS))
 
 bench-latency: $(RUNTIME)  ## to committed outputs, scores, breaches, deliveries; ARGS="--part due --timers 50000"
 	$(call UNTIL_INTERRUPTED,$(BIN)/python -m bench latency --json bench/results/latency.json $(ARGS))

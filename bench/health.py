@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 from unittest import mock
 
-from bench import report
+from bench import goals, report
+from bench.goals import Goal
 from bench.profiling import Arriving
 from bench.systems import ROOT, calibrate
 from schemas import codec, interactions, renewals
@@ -64,6 +65,7 @@ SIZES = (1_000, 100_000)  # accounts
 SAMPLES = 2
 TAKEN_APART = 10_000  # further facts, once by parts and once under the profiler
 SHOWN = 18
+REACH = 30_000  # events a second
 
 # What the step is made of. A part does not count what it asks of another.
 PARTS: Sequence[tuple[str, object, str]] = (
@@ -155,6 +157,8 @@ def run(events: int, sizes: Sequence[int], samples: int, command: str, kept: Pat
     # The last one goes on: nothing has to be built again, and its looks are behind it.
     parts, profile = _by_parts(feed, extra), _profiled(feed, extra)
     notes = [" ".join(note.split()) for note in NOTES]
+    rate = _summary(found, sizes[-1])["events_per_second"]["median"]
+    wanted = [Goal(f"facts on one core, {sizes[-1]:,} accounts", rate, REACH, "events/s", at_least=True)]
     told: dict[str, object] = {
         "what": "the health step in memory: one partition, no broker",
         "machine": machine,
@@ -162,13 +166,14 @@ def run(events: int, sizes: Sequence[int], samples: int, command: str, kept: Pat
         "summary": {str(size): _summary(found, size) for size in sizes},
         "samples": [asdict(one) for one in found],
         "parts_cpu_us_per_event": {"accounts": sizes[-1], **parts},
-        "profile": profile.splitlines(),
+        "goals": goals.told(wanted),
+        "profiles": {f"{sizes[-1]:,} accounts": profile.splitlines()},
         "notes": notes,
     }
     print(f"\n{told['what']}\n{report.block('machine', machine)}\n\n{_table(found, sizes)}")
     print(f"\nby parts, {sizes[-1]:,} accounts, CPU-µs per event", *_shares(parts), sep="\n")
     sys.stdout.write(f"\nunder the profiler, {sizes[-1]:,} accounts:\n{profile}")
-    print(*(f"- {note}" for note in notes), sep="\n")
+    print(*(goal.line for goal in wanted), *(f"- {note}" for note in notes), sep="\n")
     if kept:
         kept.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

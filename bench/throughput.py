@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench import report, standing, step
+from bench import profiling, report, standing, step
 from bench.contest import EXACTLY_ONCE, SYSTEMS
 from bench.goals import Goal, told
 from bench.measuring import LEFT, PARTITIONS, SLOW_SHARE, WARM_UP, Arena, Work
@@ -82,9 +82,13 @@ def run(size: Size, command: str, kept: Path | None) -> None:
         "steadiness": steady,
         "doubts": standing.doubts(steady),
         "summary": summary,
-        "reach": told(reach),
+        "goals": told(reach),
         "samples": [standing.as_json(sample) for sample in taken],
         "real_step": real.told(),
+        "profiles": {
+            "the engine and the small reducer in memory": profiling.told(step.EVENTS, size.accounts, is_small=True),
+            "the engine and the handoff processor in memory": profiling.told(step.EVENTS, size.accounts),
+        },
         "notes": [" ".join(note.split()) for note in NOTES],
     }
     _show(found, reach)
