@@ -277,7 +277,8 @@ class Partition(Generic[S]):
         meta.stalled = list(newest.stalled)
         self._context = meta.context(self._tables.policies)
         self._compare()
-        self.fire()
+        if not self.overdue:  # else the turn after the next flush is told of this mark, and events come between
+            self.fire()
         self._resume()
 
     def _compare(self) -> None:
