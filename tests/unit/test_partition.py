@@ -324,6 +324,18 @@ def test_a_turn_that_took_its_time_leaves_the_rest_to_the_next_ones(monkeypatch:
     assert watched.rests_on() == {(2, frozenset())}
 
 
+def test_marks_before_the_next_flush_give_an_overdue_partition_no_further_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_module, "FIRE_SECONDS", -1.0)
+    monkeypatch.setattr(partition_module, "FIRED_AT_ONCE", 4)
+    watched = Watched(has_looks=True)
+    watched.publish(2, since=61)
+    for minutes in (61, 62, 63):
+        watched.tick(minutes)
+    flushes = watched.settle()
+    assert [len(keys) for keys in flushes if keys] == [4, 4, 4]
+    assert sorted(key for keys in flushes for key in keys) == sorted(KEYS)
+
+
 def test_many_keys_are_asked_a_bounded_number_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_module, "ASK_LIMIT", 5)
     watched = Watched()
