@@ -5,8 +5,8 @@ record, though all its fields count as set. `mould` makes what will only be writ
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from itertools import repeat
+from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 from pydantic import BaseModel
@@ -34,7 +34,7 @@ def caster(kind: type[M]) -> Callable[[dict[str, Any]], M]:
     _known_by_fields(kind)
     every = set(kind.model_fields)
 
-    def cast(values: dict[str, Any]) -> M:
+    def fill(values: dict[str, Any]) -> M:
         model = _new(kind)
         _set_values(model, values)
         _set_given(model, every)
@@ -42,7 +42,7 @@ def caster(kind: type[M]) -> Callable[[dict[str, Any]], M]:
         _set_private(model, None)
         return model
 
-    return cast
+    return fill
 
 
 class Cast(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
@@ -65,18 +65,19 @@ def mould(kind: Callable[P, M]) -> Callable[P, M]:
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         raise TypeError(f"{kind!r} is no kind of models; give its class")
     _known_by_fields(kind)
-    fields, given = list[Any](), dict[str, Any]()
+    fields = list[Any]()
     for name, one in kind.model_fields.items():
         if one.default_factory is not None:
             raise ValueError(f"{kind.__name__}.{name} is made anew for each model; build it by its constructor")
-        if one.is_required() or one.default is not None:
+        if one.is_required():
             fields.append((name, Any))
-        else:
+        elif one.default is None:
             fields.append((name, Any, None))  # as the default of the struct it is left out of the record
-        if not one.is_required() and one.default is not None:
-            given[name] = one.default
+        else:
+            # As a default it would be left out, too; a factory's is not. This one runs no Python.
+            fields.append((name, Any, msgspec.field(default_factory=repeat(one.default).__next__)))
     made: Any = msgspec.defstruct(kind.__name__, fields, bases=(Cast,), frozen=True, kw_only=True, gc=False)
-    return partial(made, **given) if given else made
+    return cast(Callable[P, M], made)
 
 
 def encode(event: Event) -> bytes:
