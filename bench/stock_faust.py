@@ -23,6 +23,7 @@ from faust.types import EventT, StreamT
 from schemas import codec
 from schemas.topics import OWNERSHIP, POLICY
 from services.core.instants import instant
+from services.core.moulds import encode
 from services.core.policy import Policies
 from services.core.processor import Context, Fact
 from services.handoff.model import Account
@@ -83,7 +84,7 @@ def application(settings: Settings, events: int, policies: Policies) -> faust.Ap
         if decision.state is not None:
             table[key] = decision.state
         for output in decision.outputs:
-            await outputs.send(key=output.event.partitionkey.encode(), value=codec.encode(output.event))
+            await outputs.send(key=output.event.partitionkey.encode(), value=encode(output.event))
 
     @app.agent(source, concurrency=1)
     async def handle(stream: StreamT[bytes]) -> None:

@@ -17,6 +17,7 @@ from bench.work import Fact
 from schemas import codec
 from schemas.topics import OWNERSHIP
 from services.core.instants import instant
+from services.core.moulds import encode
 from services.core.processor import Context
 from services.core.processor import Fact as ReducerFact
 from services.handoff.app import read_policy
@@ -130,7 +131,7 @@ def run_alone(settings: Settings, work: Sequence[Fact]) -> Sample:
         decision = processor.decide(key, accounts.get(key) or processor.empty(), (fact,), context)
         accounts[key] = decision.state or processor.empty()
         for output in decision.outputs:
-            codec.encode(output.event)
+            encode(output.event)
     cpu, seconds = time.process_time() - cpu, time.monotonic() - begun
     return Sample(ALONE, calibration, len(work), len(work), seconds, cpu)
 

@@ -67,7 +67,11 @@ class Context:
         if isinstance(wait, str):
             return self.safe if wait in self.closed else self.promises.get(wait, NEVER)
         # A source that no mark names sends no heartbeat, or none any more: it restrains nothing.
-        return min([self.safe, *(self.promises[source] for source in wait if source in self.promises)])
+        least, promises = self.safe, self.promises
+        for source in wait:
+            if source in promises:
+                least = min(least, promises[source])
+        return least
 
 
 class Output(Struct, frozen=True, gc=False):

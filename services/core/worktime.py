@@ -105,6 +105,13 @@ class Calendar:
             block = _block(self, number)
         return block.at(goal)
 
+    def add_each(self, t: Instant, amounts: Sequence[int]) -> list[Instant]:
+        """What `add` gives for each amount; `t` is looked up once."""
+        block = _block(self, t // _BLOCK)
+        before = block.until(t)
+        left = block.total - before
+        return [block.at(before + worked) if 0 < worked <= left else self.add(t, worked) for worked in amounts]
+
 
 @dataclass(frozen=True, slots=True)
 class _Block:

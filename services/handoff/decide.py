@@ -4,7 +4,6 @@ verdict = fold(facts) at the time its clock has reached; outputs = verdict - led
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -13,21 +12,14 @@ from services.core.instants import DAY, Instant
 from services.handoff.doubt import Silence
 from services.handoff.machine import Clock, clocks, fold
 from services.handoff.model import SUSPECTED, Entry, Handoff, Happening, Stage, What
-from services.handoff.policy import LegPolicy
+from services.handoff.policy import Rules
 from services.handoff.writing import Writer
 
 NOT_RAISED = Entry(0, raised=False, correction=0, due=None)
 FACTS_LIMIT = 200
 MAX_LATENESS = 60 * DAY
 SUMMARY_KEPT = 400 * DAY
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The legs of a handoff's kind and the policy version they come from."""
-
-    legs: Sequence[LegPolicy]
-    version: int
+_OPENED, _MET = What.OPENED, Stage.MET  # for what runs often: to get a member from its class is slow
 
 
 def with_fact(handoff: Handoff, fact: Happening, arrived: Instant) -> Handoff | None:
@@ -45,7 +37,10 @@ def is_known(handoff: Handoff, fact: Happening) -> bool:
 
 def opening(handoff: Handoff) -> Happening | None:
     """The opening that counts, where there is one."""
-    return next((fact for fact in handoff.facts if fact.what is What.OPENED), None)
+    for fact in handoff.facts:
+        if fact.what is _OPENED:
+            return fact
+    return None
 
 
 def settle(account: str, name: str, handoff: Handoff, rules: Rules, silence: Silence) -> tuple[Handoff, list[Event]]:
@@ -61,10 +56,11 @@ def settle(account: str, name: str, handoff: Handoff, rules: Rules, silence: Sil
     events = [
         *_verdicts(writer, running, ledger, reached),
         *_suspicions(writer, running, ledger, silence, handoff.ledger),
-        *_orphans(writer, running, ledger),
+        *_orphans(writer, rules, ledger),
     ]
-    pending = [at for clock in running for stage, at in clock.stages.items() if not _raised(ledger, clock, stage)]
-    suspected = [clock.due for clock in running if _raised(ledger, clock, SUSPECTED)]
+    # Whatever has been reached stands as raised by now.
+    pending = [at for clock in running for at in clock.read_from_silence if at is not None and at > reached]
+    suspected = [clock.due for clock in running if ledger.get(clock.leg.suspected, NOT_RAISED).raised]
     settled = not pending
     # Where a breach is out and not confirmed, its source may be back and still have to tell up to the due time.
     pending += [due for due in suspected if due > silence.reached]
@@ -93,21 +89,14 @@ def folded(handoff: Handoff) -> Handoff:
     return replace(handoff, facts=(), folded=True, run=None, wake=(handoff.wake or 0) + SUMMARY_KEPT - MAX_LATENESS)
 
 
-def _raised(ledger: dict[str, Entry], clock: Clock, stage: str) -> bool:
-    entry = ledger.get(f"{clock.leg.name}/{stage}")
-    return entry is not None and entry.raised
-
-
 def _verdicts(writer: Writer, running: Sequence[Clock], ledger: dict[str, Entry], reached: Instant) -> Iterator[Event]:
     for clock in running:
-        for stage in Stage:
-            place = f"{clock.leg.name}/{stage}"
+        for (stage, place), at in zip(clock.leg.places, clock.reached, strict=True):
             entry = ledger.get(place, NOT_RAISED)
-            at = clock.stages.get(stage)
             # Acceptance is a fact and needs no silence to be believed; the other stages are read from silence.
-            if at is not None and (at <= reached or stage is Stage.MET):
+            if at is not None and (at <= reached or stage is _MET):
                 said = _said(entry, clock.due)
-                if said != entry:
+                if said is not entry:
                     ledger[place] = said
                     yield writer.verdict(clock, stage, said, at)
             elif entry.raised:
@@ -115,13 +104,13 @@ def _verdicts(writer: Writer, running: Sequence[Clock], ledger: dict[str, Entry]
                 yield writer.retraction(clock, stage, entry)
 
 
-def _orphans(writer: Writer, running: Sequence[Clock], ledger: dict[str, Entry]) -> Iterator[Event]:
+def _orphans(writer: Writer, rules: Rules, ledger: dict[str, Entry]) -> Iterator[Event]:
     """Take back what was published of legs that the handoff's rules do not have (any more)."""
-    legs = {clock.leg.name for clock in running}
-    for place, entry in list(ledger.items()):
-        leg, _, stage = place.rpartition("/")
-        if entry.raised and leg not in legs:
+    for place in [place for place in ledger if place not in rules.places]:
+        entry = ledger[place]
+        if entry.raised:
             ledger[place] = replace(entry, raised=False)
+            leg, _, stage = place.rpartition("/")
             if stage == SUSPECTED:
                 yield writer.exoneration(leg, entry, None)
             else:
@@ -132,13 +121,14 @@ def _suspicions(
     writer: Writer, running: Sequence[Clock], ledger: dict[str, Entry], silence: Silence, before: dict[str, Entry]
 ) -> Iterator[Event]:
     for clock in running:
-        place = f"{clock.leg.name}/{SUSPECTED}"
+        place, due = clock.leg.suspected, clock.breached
         entry = ledger.get(place, NOT_RAISED)
+        if not entry.raised and not silence.unheard:
+            continue  # no suspicion stands, and none can arise
         breach = before.get(f"{clock.leg.name}/{Stage.BREACHED}", NOT_RAISED)
-        due = clock.stages.get(Stage.BREACHED)
         if due is not None and _is_suspected(entry, breach, due, silence):
             said = _said(entry, due)
-            if said != entry:
+            if said is not entry:
                 ledger[place] = said
                 yield writer.suspicion(clock, said, silence.unheard)
         elif entry.raised:
@@ -161,8 +151,10 @@ def _is_suspected(entry: Entry, breach: Entry, due: Instant, silence: Silence) -
 
 
 def _next_suspicion(running: Sequence[Clock], silence: Silence) -> Instant | None:
-    dues = (clock.stages[Stage.BREACHED] for clock in running if Stage.BREACHED in clock.stages)
-    return min((due for due in dues if silence.doubts(due) and due > silence.presumed), default=None)
+    if not silence.unheard:
+        return None
+    dues = [clock.breached for clock in running if clock.breached is not None]
+    return min([due for due in dues if silence.doubts(due) and due > silence.presumed], default=None)
 
 
 def _said(entry: Entry, due: Instant) -> Entry:

@@ -1,6 +1,8 @@
 """What silence about one handoff is worth: how far it is believed, and who cannot be heard."""
 
-from dataclasses import dataclass
+from functools import lru_cache
+
+from msgspec import Struct
 
 from services.core.instants import Instant
 from services.core.processor import LIVE, NEVER, Context, Wait
@@ -8,8 +10,7 @@ from services.core.processor import LIVE, NEVER, Context, Wait
 FOR_EVER: Instant = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Struct, frozen=True, gc=False):
     """`reached`: the clock of the handoff; up to there silence is believed.
 
     `unheard`: silent sources that may tell of the handoff, or its run where that has stalled. `presumed`: how far
@@ -30,14 +31,20 @@ LAST_WORD = Silence(FOR_EVER, (), FOR_EVER, FOR_EVER)
 """No further fact will count, whoever may send it."""
 
 
+@lru_cache(maxsize=1_024)
+def live_wait(sources: tuple[str, ...]) -> frozenset[str]:
+    """What a clock of live facts waits for; one set for all accounts with these sources, as a set keeps its hash."""
+    return frozenset(sources)
+
+
 def wait_of(run: str | None, sources: tuple[str, ...]) -> Wait:
     """What the clock of a handoff waits for: its run, or the sources of its account."""
-    return frozenset(sources) if run is None else run
+    return live_wait(sources) if run is None else run
 
 
 def presumed_wait(run: str | None, sources: tuple[str, ...], unheard: tuple[str, ...]) -> Wait:
     """What it would wait for if the unheard restrained nothing."""
-    return LIVE if run is not None else frozenset(sources) - frozenset(unheard)
+    return LIVE if run is not None else live_wait(sources) - frozenset(unheard)
 
 
 def unheard_of(run: str | None, sources: tuple[str, ...], context: Context) -> tuple[str, ...]:

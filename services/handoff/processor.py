@@ -13,21 +13,19 @@ from services.core.outcome import DeadLetter, Drop, Fate, Reason
 from services.core.processor import Context, Decision, Due, Effect, Fact, Output, Wait
 from services.core.states import States
 from services.handoff import decide
-from services.handoff.doubt import LAST_WORD, Silence, presumed_wait, silence_of, unheard_of, wait_of
+from services.handoff.doubt import LAST_WORD, Silence, live_wait, presumed_wait, silence_of, unheard_of
 from services.handoff.model import Account, Handoff, Happening, What
-from services.handoff.policy import Kinds, compile_kinds
+from services.handoff.policy import Kinds, Rules, compile_kinds
 
 OLDEST_OPENING = 400 * DAY
 HANDOFFS_LIMIT = 1_000  # an account's state is one record: three legs each make it about 750 KB
 
-WHAT: dict[type[Event], What] = {
-    ownership.HandoffOpened: What.OPENED,
-    ownership.HandoffAccepted: What.ACCEPTED,
+STEPS: dict[type[Event], What] = {
     ownership.HandoffPaused: What.PAUSED,
     ownership.HandoffResumed: What.RESUMED,
     ownership.HandoffCancelled: What.CANCELLED,
 }
-Data = ownership.Opening | ownership.Acceptance | ownership.Pause | ownership.Step
+NO_RULES = Rules(0)
 SOURCES_LIMIT = 20  # that restrain one account; more would be a mistake, and each only makes its clocks wait longer
 
 
@@ -86,8 +84,10 @@ class HandoffProcessor:
     def due(self, key: str, state: Account, context: Context) -> Decision[Account]:
         draft = _Draft.of(key, state)
         outdated = set(_outdated(state.handoffs, state.sources, context))
+        live = context.reached(live_wait(state.sources))
         for name, handoff in state.handoffs.items():
-            if handoff.wake is not None and handoff.wake <= context.reached(wait_of(handoff.run, state.sources)):
+            reached = live if handoff.run is None else context.reached(handoff.run)
+            if handoff.wake is not None and handoff.wake <= reached:
                 if handoff.folded or (not handoff.settled and decide.opening(handoff) is None):
                     del draft.handoffs[name]
                 elif handoff.settled:
@@ -102,9 +102,10 @@ class HandoffProcessor:
 
     def dues(self, state: Account) -> Sequence[Due]:
         earliest: dict[Wait, Instant] = {}
+        live = live_wait(state.sources)
         for handoff in state.handoffs.values():
             if handoff.wake is not None:
-                _earlier(earliest, wait_of(handoff.run, state.sources), handoff.wake)
+                _earlier(earliest, live if handoff.run is None else handoff.run, handoff.wake)
             if handoff.suspect is not None:
                 _earlier(earliest, presumed_wait(handoff.run, state.sources, handoff.doubt), handoff.suspect)
         return [Due(at, wait) for wait, at in earliest.items()]
@@ -162,14 +163,14 @@ class HandoffProcessor:
         handoff = draft.handoffs[name]
         opening = decide.opening(handoff)
         # The policy in force at the opening stays the handoff's own, because activations are never back-dated.
-        rules = decide.Rules((), 0)
+        rules = NO_RULES
         if opening is not None:
             policy = context.policies.in_force(opening.at)
-            rules = decide.Rules(self._kinds(policy).get(opening.kind or "", ()), policy.version)
+            rules = self._kinds(policy).get(opening.kind or "") or Rules(policy.version)
         if silence is None:
             silence = silence_of(opening.run if opening else None, draft.sources, context)
         draft.handoffs[name], events = decide.settle(draft.account, name, handoff, rules, silence)
-        draft.outputs.extend(Output(HANDOFFS, event) for event in events)
+        draft.outputs.extend([Output(HANDOFFS, event) for event in events])
 
     def _kinds(self, policy: Policy) -> Kinds:
         compiled = self._compiled.get(policy.version)
@@ -195,25 +196,31 @@ def _is_suspect(handoff: Handoff, sources: tuple[str, ...], context: Context) ->
 
 
 def _earlier(earliest: dict[Wait, Instant], wait: Wait, at: Instant) -> None:
-    earliest[wait] = min(at, earliest.get(wait, at))
+    before = earliest.get(wait)
+    if before is None or at < before:
+        earliest[wait] = at
 
 
 def _read(event: Event) -> tuple[str, Happening] | None:
     """The handoff that an event is about and what it says of it; None when it is about none."""
-    if isinstance(event, ContractWon):
+    # The very types, of which none is derived: pydantic's classes are slow to tell their instances.
+    if type(event) is ownership.HandoffOpened:
+        opening = event.data
+        return opening.handoff, _happening(event, What.OPENED, opening.owner, opening.sender, opening.kind)
+    if type(event) is ownership.HandoffAccepted:
+        return event.data.handoff, _happening(event, What.ACCEPTED, event.data.owner)
+    if type(event) is ContractWon:
         won = event.data
-        name, what = handoff_of(won.home), What.OPENED
-        return name, _happening(event, what, owner=won.owner, sender=won.seller, kind=SALE)
-    what_known = WHAT.get(type(event))
+        return handoff_of(won.home), _happening(event, What.OPENED, won.owner, won.seller, SALE)
+    step = STEPS.get(type(event))
     data = event.data
-    if what_known is None or not isinstance(data, Data):
+    if step is None or not isinstance(data, ownership.Pause | ownership.Step):
         return None
-    told = {name: getattr(data, name, None) for name in ("owner", "sender", "kind")}
-    return data.handoff, _happening(event, what_known, **told)
+    return data.handoff, _happening(event, step)
 
 
 def _happening(
-    event: Event, what: What, *, owner: str | None = None, sender: str | None = None, kind: str | None = None
+    event: Event, what: What, owner: str | None = None, sender: str | None = None, kind: str | None = None
 ) -> Happening:
     return Happening(
         instant(event.time), what, event.sourcerank, event.source, event.id, event.run, owner, sender, kind

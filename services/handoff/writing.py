@@ -2,25 +2,38 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TypedDict
 
 from schemas import handoffs as out
 from schemas.envelope import Data, Event
 from services.core.instants import Instant, moment
+from services.core.moulds import mould
 from services.handoff.machine import Clock, State, View
 from services.handoff.model import SUSPECTED, Entry, Handoff, Stage
 
 SOURCE = "steward/handoff"
 GONE = "the handoff turned out to be of another kind or policy, which has no such leg"
 
+_Clearance = mould(out.Clearance)
+_Handoff = mould(out.Handoff)
+_HandoffChanged = mould(out.HandoffChanged)
+_Leg = mould(out.Leg)
+_Retraction = mould(out.Retraction)
+_SlaCleared = mould(out.SlaCleared)
+_SlaRetracted = mould(out.SlaRetracted)
+_SlaSuspected = mould(out.SlaSuspected)
+_Suspicion = mould(out.Suspicion)
+_Verdict = mould(out.Verdict)
+
 EVENTS: dict[Stage, Callable[..., Event]] = {
-    Stage.NOTICED: out.SlaNoticed,
-    Stage.AT_RISK: out.SlaAtRisk,
-    Stage.BREACHED: out.SlaBreached,
-    Stage.PASSED_125: out.SlaPassed125,
-    Stage.PASSED_200: out.SlaPassed200,
-    Stage.MET: out.SlaMet,
+    Stage.NOTICED: mould(out.SlaNoticed),
+    Stage.AT_RISK: mould(out.SlaAtRisk),
+    Stage.BREACHED: mould(out.SlaBreached),
+    Stage.PASSED_125: mould(out.SlaPassed125),
+    Stage.PASSED_200: mould(out.SlaPassed200),
+    Stage.MET: mould(out.SlaMet),
 }
 
 
@@ -61,29 +74,27 @@ class Writer:
         shown = _hash(f"{view.state} {view.opening.at} {view.accepted} {people} {self._version} {dues}")
         if shown == self._handoff.shown:
             return shown, None
-        data = out.Handoff(
+        data = _Handoff(
             handoff=self._name,
             kind=view.opening.kind or "",
             state=view.state.value,
             owner=view.owner,
             sender=view.sender,
-            opened=moment(view.opening.at),
-            accepted=_moment(view.accepted),
+            opened=_moment(view.opening.at),
+            accepted=_moment_of(view.accepted),
             legs=tuple(
-                out.Leg(
-                    leg=clock.leg.name, due=None if paused else moment(clock.due), calendar=clock.leg.calendar_label
-                )
+                _Leg(leg=clock.leg.name, due=None if paused else _moment(clock.due), calendar=clock.leg.calendar_label)
                 for clock in running
             ),
             policy=self._version,
         )
         # The set of facts names its state: it only grows, and it is the same in whatever batches they came.
         facts = (part for fact in self._handoff.facts for part in (fact.source, fact.id))
-        return shown, self._event(out.HandoffChanged, _hash(self._name, str(self._version), *facts), self._last, data)
+        return shown, self._event(_HandoffChanged, _hash(self._name, str(self._version), *facts), self._last, data)
 
     def verdict(self, clock: Clock, stage: Stage, entry: Entry, at: Instant) -> Event:
         said = self._said(clock.leg.name, stage, entry, clock)
-        return self._event(EVENTS[stage], _named(said), at, out.Verdict(**said))
+        return self._event(EVENTS[stage], _named(said), at, _Verdict(**said))
 
     def retraction(self, clock: Clock, stage: Stage, entry: Entry) -> Event:
         said = self._said(clock.leg.name, stage, entry, clock)
@@ -95,44 +106,45 @@ class Writer:
 
     def suspicion(self, clock: Clock, entry: Entry, unheard: Sequence[str]) -> Event:
         said = self._said(clock.leg.name, SUSPECTED, entry, clock)
-        return self._event(out.SlaSuspected, _named(said), clock.due, out.Suspicion(**said, unheard=tuple(unheard)))
+        return self._event(_SlaSuspected, _named(said), clock.due, _Suspicion(**said, unheard=tuple(unheard)))
 
     def confirmation(self, clock: Clock, entry: Entry) -> Event:
         """The end of a suspicion that was right."""
         said = self._said(clock.leg.name, SUSPECTED, entry, clock)
         reason = "everybody who could have told of an acceptance in time was heard, or is waited for no longer"
-        return self._cleared(out.Clearance(**said, outcome="confirmed", reason=reason), clock.due)
+        return self._cleared(_Clearance(**said, outcome="confirmed", reason=reason), clock.due)
 
     def exoneration(self, leg: str, entry: Entry, clock: Clock | None) -> Event:
         """The end of a suspicion that was wrong. `clock`: the leg as its clock runs now; None where there is none."""
         said = self._said(leg, SUSPECTED, entry, clock)
         reason = GONE if clock is None else _why(clock, Stage.BREACHED, self._view)
-        return self._cleared(out.Clearance(**said, outcome="unfounded", reason=reason), self._last)
+        return self._cleared(_Clearance(**said, outcome="unfounded", reason=reason), self._last)
 
     @property
     def _last(self) -> Instant:
         return self._handoff.facts[-1].at
 
     def _cleared(self, data: out.Clearance, at: Instant) -> Event:
-        return self._event(out.SlaCleared, f"{data.transition}.cleared", at, data)
+        return self._event(_SlaCleared, f"{data.transition}.cleared", at, data)
 
     def _taken_back(self, said: _Said, stage: Stage, reason: str) -> Event:
-        data = out.Retraction(**said, stage=stage.value, reason=reason)
-        return self._event(out.SlaRetracted, f"{data.transition}.retracted", self._last, data)
+        data = _Retraction(**said, stage=stage.value, reason=reason)
+        return self._event(_SlaRetracted, f"{data.transition}.retracted", self._last, data)
 
     def _said(self, leg: str, stage: str, entry: Entry, clock: Clock | None = None) -> _Said:
         view = self._view
         due = entry.due if clock is None else clock.due
+        alert = alert_id(self._name, leg)
         return {
             "handoff": self._name,
             "kind": view.opening.kind or "",
             "leg": leg,
-            "alert": alert_id(self._name, leg),
-            "transition": _hash(alert_id(self._name, leg), stage, str(entry.n)),
+            "alert": alert,
+            "transition": _hash(alert, stage, str(entry.n)),
             "n": entry.n,
             "correction": entry.correction,
-            "due": _moment(due),
-            "accepted": _moment(view.accepted),
+            "due": _moment_of(due),
+            "accepted": _moment_of(view.accepted),
             "owner": view.owner if clock is None or clock.leg.accountable == "owner" else view.sender,
             "policy": self._version,
         }
@@ -143,7 +155,7 @@ class Writer:
             source=SOURCE,
             subject=self._account,
             partitionkey=self._account,
-            time=moment(at),
+            time=_moment(at),
             run=self._view.opening.run,
             data=data,
         )
@@ -164,15 +176,18 @@ def _hash(*parts: str) -> str:
     return blake2b("\x00".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def _moment(at: Instant | None) -> datetime | None:
-    return None if at is None else moment(at)
+_moment = lru_cache(maxsize=4_096)(moment)  # one instant stands in several places of a record, and in many records
+
+
+def _moment_of(at: Instant | None) -> datetime | None:
+    return None if at is None else _moment(at)
 
 
 def _why(clock: Clock, stage: Stage, view: View) -> str:
     if stage is Stage.MET:
         return "an earlier opening or a later acceptance shows that it was not in time"
     if view.accepted is not None and view.accepted <= clock.due:
-        return f"it was accepted at {moment(view.accepted).isoformat()}, in time"
+        return f"it was accepted at {_moment(view.accepted).isoformat()}, in time"
     if view.stopped is not None and view.stopped <= clock.due:
-        return f"it was cancelled at {moment(view.stopped).isoformat()}, in time"
-    return f"the clock is due at {moment(clock.due).isoformat()} now"
+        return f"it was cancelled at {_moment(view.stopped).isoformat()}, in time"
+    return f"the clock is due at {_moment(clock.due).isoformat()} now"

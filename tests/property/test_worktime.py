@@ -176,6 +176,14 @@ def test_add_gives_the_earliest_instant_with_this_working_time(calendar: Calenda
 
 
 @settings(deadline=None)
+@given(calendars(), instants, st.lists(st.one_of(amounts, st.integers(0, 5_000 * HOUR)), max_size=5))
+def test_adding_each_of_several_amounts_is_adding_one_by_one(
+    calendar: Calendar, t: Instant, several: list[int]
+) -> None:
+    assert calendar.add_each(t, several) == [calendar.add(t, worked) for worked in several]
+
+
+@settings(deadline=None)
 @given(calendars(), instants, instants)
 def test_adding_what_lay_between_never_passes_the_end(calendar: Calendar, a: Instant, b: Instant) -> None:
     a, b = sorted((a, b))

@@ -13,7 +13,7 @@ from bench.running import stalled, total
 from bench.states import PROCESSORS, copies, made, name_of
 from schemas import codec
 from schemas.handoffs import HandoffChanged, SlaBreached
-from schemas.topics import HANDOFFS, OWNERSHIP
+from schemas.topics import OWNERSHIP
 from services.core.instants import instant
 from services.core.policy import Policies
 from services.core.processor import Context, Fact
@@ -21,6 +21,7 @@ from services.handoff.app import read_policy
 from services.handoff.processor import HandoffProcessor
 from services.runtime.engine.store import pack
 from services.runtime.first_policy import first_version
+from tests.outputs import events_of
 from tests.pipeline import ROOT
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -149,5 +150,4 @@ def _outputs_of(fact: bytes) -> list[HandoffChanged | SlaBreached]:
         [Fact(OWNERSHIP, event, instant(NOW))],
         Context(late, late, policies=policies),
     )
-    found = [output.event for output in decision.outputs if output.topic is HANDOFFS]
-    return [event for event in found if isinstance(event, HandoffChanged | SlaBreached)]
+    return [event for event in events_of(decision.outputs) if isinstance(event, HandoffChanged | SlaBreached)]

@@ -32,6 +32,7 @@ from services.ingest import decide, signature
 from services.ingest.model import Accepted, Mappings, Sender
 from services.ingest.providers import body, hubspot
 from services.runtime.documents import load
+from tests.outputs import events_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/follow-one-event.md").read_text()
@@ -83,7 +84,7 @@ def walk(request: bytes) -> list[Any]:
     begun = clocked.decide(ACCOUNT, clocked.empty(), [Fact(RENEWALS, won, ARRIVED)], _at(ARRIVED, policies))
     named = clocked.decide(ACCOUNT, _not_none(begun.state), [_ada_named()], _at(ARRIVED, policies))
     ended = clocked.due(ACCOUNT, _not_none(named.state), _at(DUE, policies))
-    breach = next(output.event for output in ended.outputs if output.event.type == "steward.sla.breached.v1")
+    breach = next(event for event in events_of(ended.outputs) if event.type == "steward.sla.breached.v1")
 
     case = CaseProcessor()
     told = case.decide(ACCOUNT, case.empty(), [Fact(HANDOFFS, breach, DUE)], _at(DUE, policies))
@@ -92,7 +93,7 @@ def walk(request: bytes) -> list[Any]:
     sending = desk.decide("grace", desk.empty(), [Fact(NOTICES, notice, DUE)], _at(DUE, policies))
     (effect,) = desk.wanted("grace", _not_none(sending.state))
     assert isinstance(effect.content, Attempt)
-    changed = begun.outputs[0].event
+    changed = events_of(begun.outputs)[0]
     return [json.loads(request), *map(_json, (won, changed, breach, notice)), json.loads(message.body(effect.content))]
 
 

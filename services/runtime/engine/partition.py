@@ -352,9 +352,11 @@ class Partition(Generic[S]):
 
     def _wake(self, key: str) -> None:
         self._woken += 1
-        self._apply(key, self._processor.due(key, self._state[key], self._context))
-        if key in self._state:
-            self._timers.arm(key, self._processor.dues(self._state[key]))
+        state = self._state[key]
+        decision = self._processor.due(key, state, self._context)
+        self._apply(key, decision)
+        if decision.state is state:  # else it is armed already
+            self._timers.arm(key, self._processor.dues(state))
 
     # -- what goes out -------------------------------------------------------------------------------------------
 

@@ -44,14 +44,20 @@ class Timers:
     def load(self, dues: Iterable[tuple[str, Sequence[Due]]]) -> None:
         """Arm every key at once, in an index that is empty; each key comes once."""
         for key, wanted in dues:
-            entries = []
-            for wait, at in {due.wait: due.at for due in wanted}.items():
-                heap = self._heap(wait)
-                entries.append((at, key, heap.number))
-                heap.entries.append(entries[-1])
-                heap.live += 1
-            self._index(key, tuple(entries))
+            if len(wanted) == 1:  # as nearly all have, and all else waits until a million keys are armed
+                due = wanted[0]
+                heap = self._heaps.get(due.wait) or self._heap(due.wait)
+                entry = self._one[key] = due.at, key, heap.number
+                heap.entries.append(entry)
+            elif wanted:
+                several = []
+                for wait, at in {due.wait: due.at for due in wanted}.items():
+                    heap = self._heap(wait)
+                    several.append((at, key, heap.number))
+                    heap.entries.append(several[-1])
+                self._index(key, tuple(several))
         for heap in self._heaps.values():
+            heap.live = len(heap.entries)
             heapify(heap.entries)
 
     def arm(self, key: str, dues: Sequence[Due]) -> None:

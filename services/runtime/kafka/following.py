@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.runtime.kafka.errors import BrokerAway
-from services.runtime.kafka.readers import Received, partitions, reader, scan
+from services.runtime.kafka.readers import Received, locate, partitions, reader, scan
 from services.runtime.settings import Settings
 
 ANSWER_SECONDS = 5.0
@@ -88,6 +88,7 @@ class Tail:
     async def bounds(self, spots: Iterable[Spot]) -> dict[Spot, tuple[int, int]]:
         """Where each partition begins and ends; its end is the last stable offset."""
         named = {spot: self._named(spot) for spot in spots}
+        await self._answer(locate(self._consumer, named.values()))
         begins = await self._answer(self._consumer.beginning_offsets(named.values()))
         ends = await self._answer(self._consumer.end_offsets(named.values()))
         return {spot: (begins[one], ends[one]) for spot, one in named.items()}

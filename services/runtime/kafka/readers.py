@@ -1,7 +1,7 @@
 """Consumers without a group, and reading partitions from their beginning to their present end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -68,11 +68,18 @@ async def scan(
 Bounds = dict[TopicPartition, int]
 
 
+async def locate(consumer: AIOKafkaConsumer, assigned: Iterable[TopicPartition]) -> None:
+    """Learn at once who leads these partitions: aiokafka asks for one topic after the other, 0.1 s for each."""
+    client = consumer._client  # noqa: SLF001  # aiokafka has no door to it
+    await asyncio.gather(*(client.add_topic(topic) for topic in {one.topic for one in assigned}))
+
+
 async def begin(consumer: AIOKafkaConsumer, assigned: Sequence[TopicPartition]) -> tuple[Bounds, Bounds]:
     """Assign partitions and put each at its beginning; answers the beginnings, and the ends at this time.
 
     Seeks explicitly: `seek_to_beginning` may land at the end.
     """
+    await locate(consumer, assigned)
     begins: Bounds = await consumer.beginning_offsets(assigned)
     ends: Bounds = await consumer.end_offsets(assigned)
     # Nothing is awaited in between: a fetch before the seek would begin where the reset policy says.
