@@ -78,10 +78,18 @@ HOOKS = (
     Hook(f"{_THREAD}._ensure_consumer", "(self)"),
     Hook(f"{_THREAD}.seek", "(self, partition, offset)"),
     Hook("mode.threads:QueueServiceThread.call_thread", "async (self, fun, *args, **kwargs)"),
-    # aiokafka's consumer: what its constructor keeps and start() hands to the fetcher.
+    # aiokafka's consumer: metadata asked for at once; what its constructor keeps and start() hands to the fetcher.
+    Hook("aiokafka.client:AIOKafkaClient.add_topic", "(self, topic)"),
     Hook(
         f"{_RAW}.__init__",
-        names=("_isolation_level", "_fetch_max_wait_ms", "_max_partition_fetch_bytes", "_subscription", "_fetcher"),
+        names=(
+            "_client",
+            "_isolation_level",
+            "_fetch_max_wait_ms",
+            "_max_partition_fetch_bytes",
+            "_subscription",
+            "_fetcher",
+        ),
     ),
     Hook(
         f"{_RAW}.start",
