@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from schemas.topics import CLOCK, Topic
 from services.runtime import clock, kafka, log
 from services.runtime.engine.incarnations import recreated, sentence
-from services.runtime.engine.partition import META, Meta
+from services.runtime.engine.partition import DUES, META, Meta
 from services.runtime.settings import Settings
 
 TELL_SECONDS = 2.0  # between two lines in the log
@@ -43,9 +43,10 @@ class Snapshot:
                 self.raw, self.offset = value, record.offset
             else:
                 states[key] = value
-                if record.headers:
-                    dues[key] = record.headers[0][1]
-                else:
+                headers = record.headers
+                if headers and headers[0][0] == DUES:
+                    dues[key] = headers[0][1]
+                else:  # the state says it, too
                     dues.pop(key, None)
         self.records += len(records)
         self.left = left
