@@ -1,7 +1,7 @@
 """One partition of a processor, without IO: takes records and marks in, keeps the state, gives what to write."""
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -202,7 +202,7 @@ class Partition(Generic[S]):
                 self._settle(topic, record, admitted)
         processor, context = self._processor, self._context
         for key, (facts, raws) in by_key.items():
-            state = self._state.find(key)
+            state = known = self._state.find(key)
             if state is None:
                 if stray := misplaced(key, self.number, self._count):
                     for record in raws:
@@ -210,7 +210,7 @@ class Partition(Generic[S]):
                     continue
                 state = processor.empty()
             decision = processor.decide(key, state, facts, context)
-            self._apply(key, decision)
+            self._apply(key, known, decision)
             if decision.fates:
                 places = {id(fact): record for fact, record in zip(facts, raws, strict=True)}
                 for fact, fate in decision.fates:
@@ -227,14 +227,15 @@ class Partition(Generic[S]):
             kept = letter(topic, self.number, record, fate, processor.name, processor.version)
             self._outputs.setdefault((self._dead_letters, self.number), []).append(kept)
 
-    def _apply(self, key: str, decision: Decision[S]) -> None:
+    def _apply(self, key: str, known: S | None, decision: Decision[S]) -> None:
+        """`known`: the state that the decision began with; None for a key that is not known."""
         state = decision.state
         if state is None:
-            if key in self._state:
+            if known is not None:
                 del self._state[key]
                 self._dirty[key] = ()
             self._timers.arm(key, ())
-        elif state is not self._state.find(key):
+        elif state is not known:
             self._state[key] = state
             self._dirty[key] = dues = self._processor.dues(state)
             self._timers.arm(key, dues)
@@ -335,11 +336,14 @@ class Partition(Generic[S]):
         return True
 
     def _count_fired(self) -> None:
+        counted = Counter[Timer]()
         for wait, late in self._timers.taken:
             kind = _kind(wait)
-            self._fired[kind].inc()
+            counted[kind] += 1
             if kind is not Timer.RUN:  # a run tells of years ago, and its progress moves its clock in leaps
                 self._metrics.lateness.observe(late / SECOND)
+        for kind, number in counted.items():
+            self._fired[kind].inc(number)
 
     def _ask(self, until: float) -> bool:
         for key in self._rounds.next(ASK_LIMIT):
@@ -354,7 +358,7 @@ class Partition(Generic[S]):
         self._woken += 1
         state = self._state[key]
         decision = self._processor.due(key, state, self._context)
-        self._apply(key, decision)
+        self._apply(key, state, decision)
         if decision.state is state:  # else it is armed already
             self._timers.arm(key, self._processor.dues(state))
 

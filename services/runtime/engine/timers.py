@@ -92,13 +92,18 @@ class Timers:
             until, entries = reached(heap.wait), heap.entries
             while entries and entries[0][0] <= until and len(keys) < limit:
                 entry = heappop(entries)
-                left = self._without(entry)
-                if left is not None:
-                    heap.live -= 1
-                    if entry[1] not in keys:
-                        keys[entry[1]] = None
-                        self.taken.append((heap.wait, until - entry[0]))
-                    self._index(entry[1], left)
+                key = entry[1]
+                if self._one.get(key) is entry:
+                    del self._one[key]
+                else:
+                    left = self._without(entry)
+                    if left is None:
+                        continue
+                    self._index(key, left)
+                heap.live -= 1
+                if key not in keys:
+                    keys[key] = None
+                    self.taken.append((heap.wait, until - entry[0]))
             self._tidy(heap)
         return list(keys)
 
