@@ -97,8 +97,8 @@ def measure(
         for size in sizes:
             settings = _prepared(base, processor, size, made)
             written = asyncio.run(states.write(settings, processor, states.copies(made, size)))
-            for _ in range(SAMPLES):
-                yield _restored(settings, processor, size, written, empty, folder)
+            for number in range(1, SAMPLES + 1):
+                yield _restored(settings, processor, size, written, empty, folder / f"{processor}-{size}-{number}")
         if stock:
             yield _stock(base, processor, stock, made, folder)
 
