@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from schemas import health
 from schemas.envelope import Event
@@ -15,6 +16,8 @@ from services.runtime.engine.counted import Counted
 from services.runtime.first_policy import publish_first
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
+
+CHANGED, SCORED = health.HealthChanged.name(), health.HealthScored.name()
 
 
 def read_policy(path: Path) -> Policy:
@@ -38,11 +41,10 @@ def run(settings: Settings) -> None:
 
 
 def count(metrics: Metrics, event: Event) -> None:
-    """Count changes of bands, and observe the coverage of scores."""
-    match event:
-        case health.HealthChanged() if event.data.before != event.data.after:
-            metrics.band_changes.labels(event.data.after, event.data.cause).inc()
-        case health.HealthScored():
-            metrics.coverage.observe(event.data.coverage)
-        case _:
-            pass
+    """Count changes of bands, and observe the coverage of scores. Outputs are no models: their `type` tells them."""
+    if event.type == CHANGED:
+        change = cast(health.HealthChanged, event).data
+        if change.before != change.after:
+            metrics.band_changes.labels(change.after, change.cause).inc()
+    elif event.type == SCORED:
+        metrics.coverage.observe(cast(health.HealthScored, event).data.coverage)

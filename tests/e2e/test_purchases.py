@@ -30,6 +30,7 @@ from services.ingest.mapping import TOPICS, MapFile, RowFacts, fit
 from services.runtime.documents import load
 from services.runtime.embedded.server import Server
 from services.runtime.settings import Settings
+from tests.outputs import events_of
 from tests.pipeline import PARTITIONS, ROOT, Pipeline, running, wait_until
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
@@ -108,7 +109,7 @@ def in_memory(log: Sequence[Row], truth: Truth) -> Values:
             assert state is not None
             states[name] = state
             decision = processor.due(name, state, then)
-            (scored,) = (output.event for output in decision.outputs if isinstance(output.event, HealthScored))
+            (scored,) = (event for event in events_of(decision.outputs) if isinstance(event, HealthScored))
             values[cut][name] = activity(scored)
     return values
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import ConfigDict, PrivateAttr, ValidationError
 
 from schemas import codec
 from schemas.clock import Mark
@@ -17,7 +16,7 @@ from schemas.health import Closing, Evidence, HealthClosed
 from schemas.topics import HEALTH_CHANGES
 from services.core.moulds import caster, encode, mould
 from services.core.processor import Output
-from tests.outputs import as_told, events_of
+from tests.outputs import as_told, events_of, out_of_moulds
 from tests.schemas.golden import each_kind
 from tests.schemas.strategies import events
 
@@ -52,27 +51,11 @@ def test_what_a_mould_makes_is_written_as_what_is_built() -> None:
 def test_every_event_is_written_the_same_out_of_moulds(kind: type[Event], data: st.DataObject) -> None:
     built = data.draw(events(kind))
     try:
-        again = recast(built)
+        again = out_of_moulds(built)
     except ValueError as error:
         assert "is made anew" in str(error)  # noqa: PT017  # some kinds only are refused
         return
     assert as_told(encode(again)) == as_told(codec.encode(built))
-
-
-the_mould = cache(mould)
-
-
-def recast(model: Any) -> Any:
-    """The model and those within it, out of moulds; what a default gives is not told."""
-    match model:
-        case BaseModel():
-            fields = type(model).model_fields
-            told = {name: recast(value) for name, value in model if value != fields[name].default}
-            return the_mould(type(model))(**told)
-        case tuple():
-            return tuple(recast(one) for one in model)
-        case _:
-            return model
 
 
 def test_what_is_made_has_the_fields_of_its_kind_and_cannot_be_changed() -> None:
