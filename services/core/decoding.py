@@ -233,7 +233,8 @@ def _default(rule: Schema) -> Any:  # noqa: ANN401  # what msgspec understands a
         if rule.get("default_factory_takes_data"):
             raise _Unfit
         return msgspec.field(default_factory=rule["default_factory"])
-    if isinstance(rule["default"], BaseModel):  # it is finished already
+    # A model is finished already; what can be changed would be shared, and msgspec refuses it.
+    if isinstance(rule["default"], BaseModel | dict | list | set):
         raise _Unfit
     return rule["default"]
 

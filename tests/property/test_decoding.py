@@ -298,7 +298,15 @@ class Trimmed(Data):
     text: Annotated[str, BeforeValidator(lambda text: text.strip() if isinstance(text, str) else text)]
 
 
-@pytest.mark.parametrize("shape", [Shouted, Doubled, Renamed, Lenient, Kept_, Secretive, Digits, Either, Trimmed])
+class Changeable(Data):
+    text: str
+    more: dict[str, int] = {"a": 1}  # noqa: RUF012  # as somebody may write it: pydantic copies it
+
+
+SHAPES: list[Any] = [Shouted, Doubled, Renamed, Lenient, Kept_, Secretive, Digits, Either, Trimmed, Changeable]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("text", ["7", " seven", "٧", 7, None], ids=repr)
 def test_a_rule_that_is_not_understood_is_left_to_the_codec(shape: type[BaseModel], text: object) -> None:
     class Odd(Event):

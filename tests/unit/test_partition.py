@@ -14,7 +14,7 @@ from schemas.ownership import HandoffOpened
 from schemas.topics import CLOCK, OWNERSHIP, Topic
 from services.core.instants import instant, moment
 from services.core.policy import Policies
-from services.core.processor import Context, Decision, Due, Effect, Fact, Output
+from services.core.processor import CLOCK_ALONE, Context, Decision, Due, Effect, Fact, Output
 from services.runtime.engine import partition as partition_module
 from services.runtime.engine.partition import META, Meta, Partition
 from services.runtime.engine.rounds import Rounds
@@ -145,6 +145,29 @@ def test_afterwards_only_states_that_changed_are_asked() -> None:
     read(here, "a")
     assert asked(here) == [f"{ACCOUNT}.0"]
     assert asked(here) == []
+
+
+class Hesitant(Forwarder):
+    """Does nothing when it is woken first."""
+
+    woken = 0
+
+    def due(self, key: str, state: int, context: Context) -> Decision[int]:
+        self.woken += 1
+        return Decision(state if self.woken == 1 else 0)
+
+    def dues(self, state: int) -> Sequence[Due]:
+        return [Due(instant(START), CLOCK_ALONE)] if state else []
+
+
+def test_a_key_that_was_woken_and_did_nothing_stays_armed_until_it_does() -> None:
+    hesitant = Hesitant()
+    here = Partition(HERE, PARTITIONS, hesitant, Tables(Settings(partitions=PARTITIONS)), Metrics())
+    here.restore({ACCOUNT.encode(): b"\x011"}, Meta({OWNERSHIP.name: 0, CLOCK.name: 0}))
+    tick(here, ends=0)
+    tick(here, ends=0)
+    assert hesitant.woken == 2
+    assert [value for key, value, _ in here.cut().changelog if key != META] == [b"\x010"]
 
 
 # -- what states rest on -------------------------------------------------------------------------------------------
